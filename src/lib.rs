@@ -1,0 +1,4 @@
+//! NATS client protocol with sequence numbers.
+
+pub mod jitter;
+pub mod subject;
