@@ -1,0 +1,139 @@
+//! What a session tells its owner, and why a connection ended.
+
+use std::fmt;
+
+use crate::wire::FrameError;
+
+use super::server_addr::ServerAddr;
+
+/// Something that happened to the connection, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The handshake is complete and subscriptions are restored.
+    Connected {
+        /// Where to.
+        server: ServerAddr,
+        /// 1 for the first connection of the session, then one more each time.
+        generation: u64,
+    },
+    /// A connection that was up has ended.
+    Disconnected {
+        /// Why.
+        reason: LinkError,
+        /// Messages written after the last PONG: they may have arrived, or not.
+        in_doubt: u64,
+    },
+    /// A server could not be reached or did not accept us; the next one follows.
+    DialFailed {
+        /// Which.
+        server: ServerAddr,
+        /// Why.
+        reason: LinkError,
+    },
+    /// The server said `-ERR` and did not (yet) close the connection.
+    ServerError {
+        /// Its words, without the outer quotes.
+        text: String,
+    },
+    /// The server is about to shut down (lame duck mode).
+    LameDuck,
+    /// A subscription is full: from now on its new messages are dropped, until there is room.
+    SlowConsumer {
+        /// The subscription's filter.
+        filter: String,
+        /// Messages dropped for it in all earlier episodes.
+        dropped_before: u64,
+    },
+    /// The session has ended and will not connect again.
+    Closed {
+        /// Why, unless the owner asked for it.
+        reason: Option<LinkError>,
+    },
+}
+
+/// Why a connection ended or could not be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The socket, or the TLS layer on it, failed.
+    Io {
+        /// The operating system's classification.
+        kind: std::io::ErrorKind,
+        /// Its words.
+        text: String,
+    },
+    /// The server closed the connection.
+    Closed,
+    /// The handshake took longer than the connect timeout.
+    HandshakeTimeout,
+    /// Nothing came for two ping intervals.
+    Stale,
+    /// The server's bytes are not the protocol.
+    Frame(FrameError),
+    /// The server sent something else before INFO.
+    InfoMissing,
+    /// The server's INFO is not what it must be.
+    InfoMalformed(String),
+    /// The server refused us or gave up, in its own words.
+    Server(String),
+    /// TLS was asked for and the server does not offer it. No credential was sent.
+    TlsNotOffered,
+    /// The server requires TLS and this build has none (feature `tls`).
+    TlsNotBuilt,
+    /// CONNECT would be longer than servers read by default.
+    ConnectTooLong {
+        /// Bytes of its JSON.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The attempts that [`RedialOptions`](super::RedialOptions) allows are used up.
+    AttemptsUsedUp,
+    /// The owner closed the session.
+    ByOwner,
+}
+
+impl LinkError {
+    /// Returns true when the server refused our credentials.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        let Self::Server(text) = self else {
+            return false;
+        };
+        let text = text.to_ascii_lowercase();
+        ["authorization violation", "user authentication", "account authentication", "authentication timeout"]
+            .iter()
+            .any(|start| text.starts_with(start))
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { text, .. } => out.write_str(text),
+            Self::Closed => out.write_str("server closed the connection"),
+            Self::HandshakeTimeout => out.write_str("handshake took longer than the connect timeout"),
+            Self::Stale => out.write_str("nothing came from the server for two ping intervals"),
+            Self::Frame(error) => fmt::Display::fmt(error, out),
+            Self::InfoMissing => out.write_str("server did not begin with INFO"),
+            Self::InfoMalformed(text) => write!(out, "INFO is malformed: {text}"),
+            Self::Server(text) => write!(out, "server said `{}`", text.escape_debug()),
+            Self::TlsNotOffered => out.write_str("TLS was asked for and the server does not offer it"),
+            Self::TlsNotBuilt => out.write_str("server needs TLS and this build has no `tls` feature"),
+            Self::ConnectTooLong { found, max } => {
+                write!(out, "CONNECT of {found} bytes exceeds {max} bytes")
+            }
+            Self::AttemptsUsedUp => out.write_str("all attempts to connect are used up"),
+            Self::ByOwner => out.write_str("closed by its owner"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<std::io::Error> for LinkError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io { kind: error.kind(), text: error.to_string() }
+    }
+}

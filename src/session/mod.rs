@@ -1,0 +1,31 @@
+//! One client's conversation with NATS, across connections. Opens no socket and reads no clock.
+//!
+//! ```text
+//!   Waiting -> Dialing -> AwaitingInfo -> [StartingTls] -> AwaitingPong -> Connected
+//!      ^                        any failure                                   |
+//!      +----------------------------------------------------------------------+     Closed
+//! ```
+//!
+//! The owner carries out what [`Session::poll_action`] asks for and reports back with the
+//! `handle_*` methods; [`Outbox`] holds what is to be written. Time is the duration since an
+//! origin of the owner's choice.
+
+mod auth;
+mod event;
+mod keepalive;
+mod machine;
+mod outbox;
+mod redial;
+mod server_addr;
+mod slots;
+mod subscriptions;
+
+pub use auth::Auth;
+pub use event::{Event, LinkError};
+pub use keepalive::KeepaliveOptions;
+pub use machine::{Action, Heard, Session, SessionOptions};
+pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN, WriteBatch};
+pub use redial::RedialOptions;
+pub use server_addr::{DEFAULT_PORT, ServerAddr, ServerAddrError, UrlCredentials};
+pub(crate) use slots::Slots;
+pub(crate) use subscriptions::Route;

@@ -1,0 +1,463 @@
+//! What is to be written to the server, in order, within bounds.
+//!
+//! ```text
+//!   PONGs | resubscriptions | published frames, with SUB, UNSUB, PING and large payloads between
+//! ```
+//!
+//! Published frames outlive a connection that ends before they were taken; everything else is made
+//! anew for the next one. Never reads a clock, never writes by itself.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::wire::encode::Publish;
+
+/// Payloads of at least this many bytes are queued by reference instead of copied.
+///
+/// Below it the copy is cheaper than another entry in a vectored write.
+pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16_384;
+
+const PING: &[u8] = b"PING\r\n";
+const PONG: &[u8] = b"PONG\r\n";
+const LINE_END: &[u8] = b"\r\n";
+
+/// Bounds of an [`Outbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Bytes that may wait while a connection is up. Default 1 MiB: large enough to gather
+    /// writes, small enough to stay in the processor's cache.
+    pub connected_bytes_max: usize,
+    /// Bytes that may wait while there is no connection. Default 8 MiB.
+    pub pending_bytes_max: usize,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self { connected_bytes_max: 1 << 20, pending_bytes_max: 8 << 20 }
+    }
+}
+
+/// There is no room; nothing was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxFull {
+    /// Bytes that wait already.
+    pub waiting_bytes: usize,
+    /// The bound in force.
+    pub bytes_max: usize,
+}
+
+/// Frames on their way to the server.
+#[derive(Debug)]
+pub struct Outbox {
+    is_open: bool,
+    pongs: usize,
+    replay: Vec<u8>,
+    frames: Vec<u8>,
+    inserts: Vec<Insert>,
+    shared_bytes: usize,
+    limits: OutboxLimits,
+    published_messages: u64,
+    published_bytes: u64,
+    taken_messages: u64,
+    confirmed_messages: u64,
+    pings_sent: u64,
+    pings_answered: u64,
+    watermarks: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Insert {
+    at: usize,
+    bytes: Bytes,
+    kind: InsertKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InsertKind {
+    /// Belongs to this connection only: SUB, UNSUB, PING.
+    Line,
+    /// Part of a published frame.
+    Payload,
+}
+
+impl Outbox {
+    /// Makes an empty outbox without a connection.
+    #[must_use]
+    pub const fn new(limits: OutboxLimits) -> Self {
+        Self {
+            is_open: false,
+            pongs: 0,
+            replay: Vec::new(),
+            frames: Vec::new(),
+            inserts: Vec::new(),
+            shared_bytes: 0,
+            limits,
+            published_messages: 0,
+            published_bytes: 0,
+            taken_messages: 0,
+            confirmed_messages: 0,
+            pings_sent: 0,
+            pings_answered: 0,
+            watermarks: VecDeque::new(),
+        }
+    }
+
+    /// Queues a message by copying it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxFull`] when the bytes that wait have reached the bound; a single message may
+    /// overshoot it, so that one larger than the bound can be sent at all.
+    pub fn publish(&mut self, message: &Publish<'_>) -> Result<(), OutboxFull> {
+        self.check_room()?;
+        message.write(&mut self.frames);
+        self.count(message);
+        Ok(())
+    }
+
+    /// Queues a message whose payload is kept by reference; `message` carries the same payload.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::publish`].
+    pub fn publish_shared(&mut self, message: &Publish<'_>, payload: Bytes) -> Result<(), OutboxFull> {
+        self.check_room()?;
+        message.write_line(&mut self.frames);
+        self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
+        self.inserts.push(Insert { at: self.frames.len(), bytes: payload, kind: InsertKind::Payload });
+        self.frames.extend_from_slice(LINE_END);
+        self.count(message);
+        Ok(())
+    }
+
+    /// Says whether a message would be queued now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::publish`].
+    pub const fn check_room(&self) -> Result<(), OutboxFull> {
+        let waiting_bytes = self.waiting_bytes();
+        let bytes_max = if self.is_open {
+            self.limits.connected_bytes_max
+        } else {
+            self.limits.pending_bytes_max
+        };
+        if waiting_bytes >= bytes_max {
+            return Err(OutboxFull { waiting_bytes, bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Queues a SUB or UNSUB line behind what was published before it.
+    ///
+    /// Without a connection nothing is queued: the table of subscriptions is replayed on the next.
+    pub fn line(&mut self, line: Vec<u8>) {
+        if self.is_open {
+            self.insert_line(line.into());
+        }
+    }
+
+    /// Queues a PING behind everything before it and returns its number; `None` without a connection.
+    pub fn ping(&mut self) -> Option<u64> {
+        if !self.is_open {
+            return None;
+        }
+        self.insert_line(Bytes::from_static(PING));
+        self.watermarks.push_back(self.published_messages);
+        self.pings_sent = self.pings_sent.saturating_add(1);
+        Some(self.pings_sent)
+    }
+
+    /// Queues a PONG ahead of everything else.
+    pub const fn pong(&mut self) {
+        if self.is_open {
+            self.pongs = self.pongs.saturating_add(1);
+        }
+    }
+
+    /// Takes a PONG from the server: what was published before its PING has arrived.
+    ///
+    /// Returns the number of the PING that it answers; `None` when none is unanswered.
+    pub fn handle_pong(&mut self) -> Option<u64> {
+        self.confirmed_messages = self.watermarks.pop_front()?;
+        self.pings_answered = self.pings_answered.saturating_add(1);
+        Some(self.pings_answered)
+    }
+
+    /// A connection is up; `replay` (the resubscriptions) goes out before what waits.
+    pub fn open(&mut self, replay: Vec<u8>) {
+        self.replay = replay;
+        self.is_open = true;
+    }
+
+    /// The connection is gone. Returns how many messages were taken but never confirmed.
+    ///
+    /// Frames that were not taken stay for the next connection.
+    pub fn close(&mut self) -> u64 {
+        self.is_open = false;
+        self.pongs = 0;
+        self.replay.clear();
+        self.inserts.retain(|insert| insert.kind == InsertKind::Payload);
+        self.watermarks.clear();
+        self.pings_answered = self.pings_sent;
+        let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
+        self.confirmed_messages = self.taken_messages;
+        in_doubt
+    }
+
+    /// Moves everything that waits into `batch`, which must be finished.
+    ///
+    /// Returns false when there is nothing to write.
+    pub fn take(&mut self, batch: &mut WriteBatch) -> bool {
+        if !self.is_open || self.is_empty() {
+            return false;
+        }
+        batch.clear();
+        for _ in 0..self.pongs {
+            batch.head.extend_from_slice(PONG);
+        }
+        self.pongs = 0;
+        batch.head.append(&mut self.replay);
+        std::mem::swap(&mut batch.frames, &mut self.frames);
+        std::mem::swap(&mut batch.inserts, &mut self.inserts);
+        self.shared_bytes = 0;
+        self.taken_messages = self.published_messages;
+        true
+    }
+
+    /// Returns true when nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pongs == 0
+            && self.replay.is_empty()
+            && self.frames.is_empty()
+            && self.inserts.is_empty()
+    }
+
+    /// Returns true while a connection is up.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Bytes of published frames that wait.
+    #[must_use]
+    pub const fn waiting_bytes(&self) -> usize {
+        self.frames.len().saturating_add(self.shared_bytes)
+    }
+
+    /// PINGs that were queued on this connection and have no answer yet.
+    #[must_use]
+    pub fn pings_out(&self) -> usize {
+        self.watermarks.len()
+    }
+
+    /// Messages queued since the beginning, and their header and payload bytes.
+    #[must_use]
+    pub const fn published(&self) -> (u64, u64) {
+        (self.published_messages, self.published_bytes)
+    }
+
+    fn insert_line(&mut self, bytes: Bytes) {
+        self.inserts.push(Insert { at: self.frames.len(), bytes, kind: InsertKind::Line });
+    }
+
+    fn count(&mut self, message: &Publish<'_>) {
+        let bytes = u64::try_from(message.body_len()).unwrap_or(u64::MAX);
+        self.published_messages = self.published_messages.saturating_add(1);
+        self.published_bytes = self.published_bytes.saturating_add(bytes);
+    }
+}
+
+/// What one pass of the writer sends: filled by [`Outbox::take`], emptied by [`WriteBatch::advance`].
+#[derive(Debug, Default)]
+pub struct WriteBatch {
+    head: Vec<u8>,
+    head_at: usize,
+    frames: Vec<u8>,
+    frames_at: usize,
+    inserts: Vec<Insert>,
+    insert_index: usize,
+    insert_at: usize,
+}
+
+/// Buffers larger than this are given back after a batch, so that one burst does not pin memory.
+const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
+
+impl WriteBatch {
+    /// Returns true when everything was written.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        self.head_at >= self.head.len()
+            && self.frames_at >= self.frames.len()
+            && self.insert_index >= self.inserts.len()
+    }
+
+    /// Lays the next slices to write into `slices` and returns how many were laid.
+    pub fn fill<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let mut filled = 0_usize;
+        let mut places = slices.iter_mut();
+        let mut lay = |bytes: &'a [u8]| {
+            if bytes.is_empty() {
+                return true;
+            }
+            let Some(place) = places.next() else {
+                return false;
+            };
+            *place = std::io::IoSlice::new(bytes);
+            filled = filled.saturating_add(1);
+            true
+        };
+        if !lay(self.head.get(self.head_at..).unwrap_or_default()) {
+            return filled;
+        }
+        let mut from = self.frames_at;
+        let mut skip = self.insert_at;
+        for insert in self.inserts.get(self.insert_index..).unwrap_or_default() {
+            if !lay(self.frames.get(from..insert.at).unwrap_or_default())
+                || !lay(insert.bytes.get(skip..).unwrap_or_default())
+            {
+                return filled;
+            }
+            from = insert.at.max(from);
+            skip = 0;
+        }
+        lay(self.frames.get(from..).unwrap_or_default());
+        filled
+    }
+
+    /// Counts `written` bytes as gone.
+    pub fn advance(&mut self, mut written: usize) {
+        step(&mut self.head_at, self.head.len(), &mut written);
+        while let Some(insert) = self.inserts.get(self.insert_index) {
+            step(&mut self.frames_at, insert.at, &mut written);
+            step(&mut self.insert_at, insert.bytes.len(), &mut written);
+            if self.frames_at < insert.at || self.insert_at < insert.bytes.len() {
+                return;
+            }
+            self.insert_index = self.insert_index.saturating_add(1);
+            self.insert_at = 0;
+        }
+        step(&mut self.frames_at, self.frames.len(), &mut written);
+    }
+
+    /// Forgets what was not written.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        self.head_at = 0;
+        self.frames.clear();
+        if self.frames.capacity() > KEPT_BUFFER_BYTES_MAX {
+            self.frames = Vec::new();
+        }
+        self.frames_at = 0;
+        self.inserts.clear();
+        self.insert_index = 0;
+        self.insert_at = 0;
+    }
+}
+
+/// Moves `at` towards `end` by at most `written`, and takes that from `written`.
+fn step(at: &mut usize, end: usize, written: &mut usize) {
+    let moved = end.saturating_sub(*at).min(*written);
+    *at = at.saturating_add(moved);
+    *written = written.saturating_sub(moved);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::SubjectRef;
+
+    fn message(payload: &[u8]) -> Publish<'_> {
+        Publish::new(SubjectRef::new("a").unwrap(), payload)
+    }
+
+    fn written(outbox: &mut Outbox, at_most: usize) -> Vec<u8> {
+        let mut batch = WriteBatch::default();
+        let mut all = Vec::new();
+        if !outbox.take(&mut batch) {
+            return all;
+        }
+        while !batch.is_finished() {
+            let mut slices = [std::io::IoSlice::new(&[]); 3];
+            let filled = batch.fill(&mut slices);
+            let flat: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+            let now = &flat[..flat.len().min(at_most)];
+            all.extend_from_slice(now);
+            let count = now.len();
+            assert!(count > 0, "an unfinished batch has bytes");
+            batch.advance(count);
+        }
+        all
+    }
+
+    fn filled() -> Outbox {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(b"SUB x 1\r\n".to_vec());
+        outbox.publish(&message(b"1")).unwrap();
+        outbox.line(b"SUB y 2\r\n".to_vec());
+        let large = Bytes::from_static(b"large");
+        outbox.publish_shared(&message(&large), large.clone()).unwrap();
+        outbox.ping();
+        outbox.publish(&message(b"3")).unwrap();
+        outbox.pong();
+        outbox
+    }
+
+    #[test]
+    fn order_is_kept_however_the_socket_cuts_its_writes() {
+        let whole = b"PONG\r\nSUB x 1\r\nPUB a 1\r\n1\r\nSUB y 2\r\nPUB a 5\r\nlarge\r\nPING\r\nPUB a 1\r\n3\r\n";
+        for at_most in 1..=whole.len() {
+            let cut = written(&mut filled(), at_most);
+            assert_eq!(cut.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{at_most}");
+        }
+    }
+
+    #[test]
+    fn a_new_connection_gets_the_published_frames_and_no_old_lines() {
+        let mut outbox = filled();
+        assert_eq!(outbox.close(), 0, "nothing was taken yet");
+        outbox.line(b"SUB z 3\r\n".to_vec());
+        outbox.open(b"SUB x 1\r\n".to_vec());
+        let bytes = written(&mut outbox, usize::MAX);
+        let text = b"SUB x 1\r\nPUB a 1\r\n1\r\nPUB a 5\r\nlarge\r\nPUB a 1\r\n3\r\n";
+        assert_eq!(bytes.escape_ascii().to_string(), text.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn messages_after_the_last_pong_are_in_doubt() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        outbox.publish(&message(b"1")).unwrap();
+        assert_eq!(outbox.ping(), Some(1));
+        outbox.publish(&message(b"2")).unwrap();
+        outbox.publish(&message(b"3")).unwrap();
+        written(&mut outbox, usize::MAX);
+        assert_eq!(outbox.handle_pong(), Some(1));
+        outbox.publish(&message(b"4")).unwrap();
+        assert_eq!(outbox.close(), 2, "2 and 3 were written, 4 still waits");
+        outbox.open(Vec::new());
+        assert_eq!(outbox.close(), 0, "a doubt is reported once");
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_and_queues_nothing() {
+        let limits = OutboxLimits { connected_bytes_max: 20, pending_bytes_max: 10 };
+        let mut outbox = Outbox::new(limits);
+        outbox.publish(&message(b"1")).unwrap();
+        let full = outbox.publish(&message(b"2")).unwrap_err();
+        assert_eq!(full, OutboxFull { waiting_bytes: 12, bytes_max: 10 });
+        assert_eq!(outbox.published().0, 1);
+        outbox.open(Vec::new());
+        outbox.publish(&message(b"2")).unwrap();
+        assert!(outbox.publish(&message(b"3")).is_err());
+    }
+
+    #[test]
+    fn a_pong_without_a_ping_confirms_nothing() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        assert_eq!(outbox.handle_pong(), None);
+    }
+}
