@@ -327,6 +327,14 @@ impl Session {
         self.generation
     }
 
+    /// Returns true when [`Session::poll_action`] or [`Session::poll_event`] has something.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.actions.is_empty()
+            || !self.events.is_empty()
+            || matches!(self.phase, Phase::Waiting { .. } | Phase::Closed)
+    }
+
     /// Live subscriptions.
     #[must_use]
     pub fn subscriptions_len(&self) -> usize {

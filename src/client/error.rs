@@ -1,0 +1,143 @@
+//! The client's error: one opaque type with a kind.
+
+use std::fmt;
+
+use crate::session::{LinkError, ServerAddrError};
+use crate::subject::SubjectError;
+use crate::wire::HeaderError;
+
+/// Why a call on the client failed. The client stays usable unless the kind is
+/// [`ErrorKind::Closed`].
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No server could be reached, or none accepted us.
+    Connect,
+    /// The address of a server is malformed.
+    ServerAddr,
+    /// The text is no subject, filter or queue group, or cannot be used for this.
+    Subject,
+    /// A header's name or value cannot be sent.
+    Header,
+    /// The server does not support headers.
+    HeadersUnsupported,
+    /// Headers and payload together are larger than the server takes.
+    PayloadTooLarge {
+        /// Their bytes.
+        found: usize,
+        /// What the server takes.
+        max: usize,
+    },
+    /// Subject, reply and sizes together are longer than servers read in one line.
+    LineTooLong {
+        /// Bytes of the line's arguments.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The outbox is full; nothing was queued.
+    OutboxFull {
+        /// Bytes that wait.
+        waiting_bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// Nobody subscribes to the request's subject.
+    NoResponders,
+    /// It took longer than the time allowed.
+    Timeout,
+    /// There is no connection at the moment, and the call needs one.
+    Disconnected,
+    /// The client is draining or closed.
+    Closed,
+    /// 2^32 subscriptions or requests are alive.
+    TooMany,
+    /// The operating system gave no random numbers.
+    Random,
+    /// The sequencing layer refused; the source says why.
+    Sequence,
+}
+
+impl Error {
+    pub(crate) const fn new(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(crate) fn with_source(
+        kind: ErrorKind,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    /// What kind of failure it was.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ErrorKind::Connect => out.write_str("no connection to any server"),
+            ErrorKind::ServerAddr => out.write_str("malformed server address"),
+            ErrorKind::Subject => out.write_str("malformed subject"),
+            ErrorKind::Header => out.write_str("malformed header"),
+            ErrorKind::HeadersUnsupported => out.write_str("server does not support headers"),
+            ErrorKind::PayloadTooLarge { found, max } => {
+                write!(out, "headers and payload of {found} bytes exceed {max} bytes")
+            }
+            ErrorKind::LineTooLong { found, max } => {
+                write!(out, "subject and reply make a line of {found} bytes, more than {max} bytes")
+            }
+            ErrorKind::OutboxFull { waiting_bytes, bytes_max } => {
+                write!(out, "outbox is full, {waiting_bytes} of {bytes_max} bytes wait")
+            }
+            ErrorKind::NoResponders => out.write_str("nobody subscribes to the subject"),
+            ErrorKind::Timeout => out.write_str("timed out"),
+            ErrorKind::Disconnected => out.write_str("not connected"),
+            ErrorKind::Closed => out.write_str("client is closed"),
+            ErrorKind::TooMany => out.write_str("too many subscriptions or requests"),
+            ErrorKind::Random => out.write_str("no random numbers from the operating system"),
+            ErrorKind::Sequence => out.write_str("sequencing refused"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<SubjectError> for Error {
+    fn from(error: SubjectError) -> Self {
+        Self::with_source(ErrorKind::Subject, error)
+    }
+}
+
+impl From<HeaderError> for Error {
+    fn from(error: HeaderError) -> Self {
+        Self::with_source(ErrorKind::Header, error)
+    }
+}
+
+impl From<ServerAddrError> for Error {
+    fn from(error: ServerAddrError) -> Self {
+        Self::with_source(ErrorKind::ServerAddr, error)
+    }
+}
+
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        Self::with_source(ErrorKind::Connect, error)
+    }
+}

@@ -1,0 +1,202 @@
+//! How to connect.
+
+use std::time::Duration;
+
+use crate::session::{
+    Auth, KeepaliveOptions, OutboxLimits, RedialOptions, ServerAddr, SessionOptions,
+};
+use crate::subject::Subject;
+
+use super::error::Error;
+use super::mailbox::MailboxLimits;
+use super::{Client, driver};
+
+/// How to connect; every option has a default that suits most programs.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), natseq::Error> {
+/// let client = natseq::ConnectOptions::new()
+///     .name("prices")
+///     .user_and_password("me", "secret")
+///     .connect("nats://one.example.org, nats://two.example.org")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    pub(super) auth: Auth,
+    pub(super) name: Option<String>,
+    pub(super) echo: bool,
+    pub(super) is_tls_required: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) retries_first_connect: bool,
+    pub(super) inbox_prefix: Subject,
+    pub(super) keepalive: KeepaliveOptions,
+    pub(super) redial: RedialOptions,
+    pub(super) outbox: OutboxLimits,
+    pub(super) mailbox: MailboxLimits,
+    pub(super) line_bytes_max: usize,
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        let session = SessionOptions::new(Vec::new());
+        Self {
+            auth: session.auth,
+            name: session.name,
+            echo: session.echo,
+            is_tls_required: session.is_tls_required,
+            connect_timeout: session.connect_timeout,
+            request_timeout: Duration::from_secs(10),
+            retries_first_connect: session.retries_first_connect,
+            inbox_prefix: default_inbox_prefix(),
+            keepalive: session.keepalive,
+            redial: session.redial,
+            outbox: OutboxLimits::default(),
+            mailbox: MailboxLimits::default(),
+            line_bytes_max: crate::wire::Limits::CLIENT_OPS.line_bytes_max,
+        }
+    }
+
+    /// Connects to the first server of a comma-separated list that accepts us.
+    ///
+    /// Must be called inside a tokio runtime; a task of that runtime serves the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ServerAddr`](super::ErrorKind::ServerAddr) for a malformed list,
+    /// [`ErrorKind::Connect`](super::ErrorKind::Connect) when every server failed once; the source
+    /// is the last one's failure.
+    pub async fn connect(self, servers: &str) -> Result<Client, Error> {
+        driver::connect(self, ServerAddr::parse_list(servers)?).await
+    }
+
+    /// Identifies by user name and password, with servers whose URL carries no credentials.
+    #[must_use]
+    pub fn user_and_password(mut self, user: &str, password: &str) -> Self {
+        self.auth = Auth::UserAndPassword(user.to_owned(), password.to_owned());
+        self
+    }
+
+    /// Identifies by token, with servers whose URL carries no credentials.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.auth = Auth::Token(token.to_owned());
+        self
+    }
+
+    /// The name that server monitoring shows. Default: none.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Whether our own messages come back to our own subscriptions. Default: true.
+    #[must_use]
+    pub const fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    /// Refuses servers that do not offer TLS. Default: TLS only where the URL or the server asks.
+    #[must_use]
+    pub const fn require_tls(mut self, is_required: bool) -> Self {
+        self.is_tls_required = is_required;
+        self
+    }
+
+    /// Bound on dialing and handshake together. Default: 5 s.
+    #[must_use]
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Bound on [`Client::request`] and [`Client::flush`]. Default: 10 s.
+    #[must_use]
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Goes on dialing when no server answers at first. Default: false, [`Self::connect`] fails.
+    #[must_use]
+    pub const fn retry_first_connect(mut self, retries: bool) -> Self {
+        self.retries_first_connect = retries;
+        self
+    }
+
+    /// What reply subjects begin with. Default: `_INBOX`.
+    #[must_use]
+    pub fn inbox_prefix(mut self, prefix: Subject) -> Self {
+        self.inbox_prefix = prefix;
+        self
+    }
+
+    /// Silence after which the server is pinged; after as much again the connection is given up.
+    /// Default: 10 s.
+    #[must_use]
+    pub const fn ping_interval(mut self, interval: Duration) -> Self {
+        self.keepalive = KeepaliveOptions { ping_interval: interval };
+        self
+    }
+
+    /// When to dial again after a connection was lost. Default: [`RedialOptions::default`].
+    #[must_use]
+    pub const fn redial(mut self, options: RedialOptions) -> Self {
+        self.redial = options;
+        self
+    }
+
+    /// How much may wait to be written. Default: [`OutboxLimits::default`].
+    #[must_use]
+    pub const fn outbox(mut self, limits: OutboxLimits) -> Self {
+        self.outbox = limits;
+        self
+    }
+
+    /// How much may wait for a subscriber. Default: [`MailboxLimits::default`].
+    #[must_use]
+    pub const fn mailbox(mut self, limits: MailboxLimits) -> Self {
+        self.mailbox = limits;
+        self
+    }
+
+    /// The longest control line that the servers read, when it was configured there.
+    /// Default: 4,096 bytes, as on servers.
+    #[must_use]
+    pub const fn line_bytes_max(mut self, bytes: usize) -> Self {
+        self.line_bytes_max = bytes;
+        self
+    }
+
+    pub(super) fn session(&self, servers: Vec<ServerAddr>) -> SessionOptions {
+        SessionOptions {
+            servers,
+            auth: self.auth.clone(),
+            name: self.name.clone(),
+            echo: self.echo,
+            is_tls_required: self.is_tls_required,
+            connect_timeout: self.connect_timeout,
+            retries_first_connect: self.retries_first_connect,
+            keepalive: self.keepalive,
+            redial: self.redial,
+        }
+    }
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the literal is a subject")]
+fn default_inbox_prefix() -> Subject {
+    Subject::new("_INBOX").expect("a literal subject")
+}
