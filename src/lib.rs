@@ -1,4 +1,5 @@
-//! NATS client protocol with sequence numbers.
+//! The NATS client protocol with sequence numbers.
 
 pub mod jitter;
 pub mod subject;
+pub mod wire;

@@ -1,0 +1,336 @@
+//! Operations to bytes, appended to the caller's buffer with exact lengths.
+//!
+//! Nothing here can emit a blank or a line end inside a subject, a queue group or a header: the
+//! types it takes cannot hold one.
+
+pub mod server;
+
+use crate::subject::{Filter, QueueGroup, SubjectRef};
+
+use super::headers::{HeaderLines, Headers, VERSION};
+
+/// A message to publish: PUB, or HPUB when it has headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Publish<'a> {
+    subject: SubjectRef<'a>,
+    reply: Option<SubjectRef<'a>>,
+    /// What follows the version on the block's first line.
+    status: &'a [u8],
+    first_lines: HeaderLines<'a>,
+    lines: HeaderLines<'a>,
+    payload: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// A message without reply subject and headers.
+    #[must_use]
+    pub const fn new(subject: SubjectRef<'a>, payload: &'a [u8]) -> Self {
+        let none = HeaderLines::trusted(&[]);
+        Self {
+            subject,
+            reply: None,
+            status: &[],
+            first_lines: none,
+            lines: none,
+            payload,
+        }
+    }
+
+    /// Names the subject for answers.
+    #[must_use]
+    pub const fn reply(mut self, reply: SubjectRef<'a>) -> Self {
+        self.reply = Some(reply);
+        self
+    }
+
+    /// Adds headers; empty ones add nothing.
+    #[must_use]
+    pub fn headers(mut self, headers: &'a Headers) -> Self {
+        self.status = headers.status_text();
+        self.lines = headers.lines();
+        self
+    }
+
+    /// Puts fields, such as a stamp, ahead of the other headers.
+    #[must_use]
+    pub const fn first_lines(mut self, lines: HeaderLines<'a>) -> Self {
+        self.first_lines = lines;
+        self
+    }
+
+    /// Puts encoded fields where [`Publish::headers`] puts its own.
+    #[must_use]
+    pub const fn lines(mut self, lines: HeaderLines<'a>) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// Returns true when it is an HPUB.
+    #[must_use]
+    pub const fn has_headers(&self) -> bool {
+        !self.status.is_empty()
+            || !self.first_lines.as_bytes().is_empty()
+            || !self.lines.as_bytes().is_empty()
+    }
+
+    /// The subject.
+    #[must_use]
+    pub const fn subject(&self) -> SubjectRef<'a> {
+        self.subject
+    }
+
+    /// The payload.
+    #[must_use]
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Bytes of the header block; 0 without headers.
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        if !self.has_headers() {
+            return 0;
+        }
+        let line_ends = 4_usize;
+        line_ends
+            .saturating_add(VERSION.len())
+            .saturating_add(self.status.len())
+            .saturating_add(self.first_lines.as_bytes().len())
+            .saturating_add(self.lines.as_bytes().len())
+    }
+
+    /// Bytes of headers and payload: what a server compares with its `max_payload`.
+    #[must_use]
+    pub const fn body_len(&self) -> usize {
+        self.header_len().saturating_add(self.payload.len())
+    }
+
+    /// Bytes of the control line's arguments: what a server compares with `max_control_line`.
+    #[must_use]
+    pub const fn line_len(&self) -> usize {
+        let mut len = self.subject.as_str().len();
+        if let Some(reply) = self.reply {
+            len = len.saturating_add(1).saturating_add(reply.as_str().len());
+        }
+        if self.has_headers() {
+            len = len
+                .saturating_add(1)
+                .saturating_add(digits(self.header_len()));
+        }
+        len.saturating_add(1)
+            .saturating_add(digits(self.body_len()))
+    }
+
+    /// Bytes of the whole frame.
+    #[must_use]
+    pub const fn encoded_len(&self) -> usize {
+        let word = if self.has_headers() { 5 } else { 4 };
+        self.line_len()
+            .saturating_add(self.body_len())
+            .saturating_add(word + 4)
+    }
+
+    /// Appends the frame.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.encoded_len());
+        self.write_head(out);
+        out.extend_from_slice(self.payload);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends the control line and the headers; the payload and CR LF must follow.
+    pub fn write_head(&self, out: &mut Vec<u8>) {
+        let has_headers = self.has_headers();
+        out.extend_from_slice(if has_headers { b"HPUB " } else { b"PUB " });
+        out.extend_from_slice(self.subject.as_str().as_bytes());
+        out.push(b' ');
+        if let Some(reply) = self.reply {
+            out.extend_from_slice(reply.as_str().as_bytes());
+            out.push(b' ');
+        }
+        if has_headers {
+            decimal_of(out, self.header_len());
+            out.push(b' ');
+        }
+        decimal_of(out, self.body_len());
+        out.extend_from_slice(b"\r\n");
+        if has_headers {
+            out.extend_from_slice(VERSION);
+            out.extend_from_slice(self.status);
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(self.first_lines.as_bytes());
+            out.extend_from_slice(self.lines.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Appends a SUB.
+pub fn subscribe(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>, sid: u64) {
+    out.extend_from_slice(b"SUB ");
+    out.extend_from_slice(filter.as_str().as_bytes());
+    out.push(b' ');
+    if let Some(group) = group {
+        out.extend_from_slice(group.as_str().as_bytes());
+        out.push(b' ');
+    }
+    decimal(out, sid);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an UNSUB; with `max` the subscription ends after that many messages since its SUB.
+///
+/// Servers read a `max` of ten digits or more as "now".
+pub fn unsubscribe(out: &mut Vec<u8>, sid: u64, max: Option<u64>) {
+    out.extend_from_slice(b"UNSUB ");
+    decimal(out, sid);
+    if let Some(max) = max {
+        out.push(b' ');
+        decimal(out, max);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a CONNECT; `json` is one object without line ends, as
+/// [`Connect::to_json`](super::handshake::Connect::to_json) makes it.
+#[cfg(feature = "json")]
+pub fn connect(out: &mut Vec<u8>, connect: &super::handshake::Connect) {
+    out.extend_from_slice(b"CONNECT ");
+    out.extend_from_slice(&connect.to_json());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a PING.
+pub fn ping(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PING\r\n");
+}
+
+/// Appends a PONG.
+pub fn pong(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PONG\r\n");
+}
+
+/// Appends a number in decimal.
+#[inline]
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut text = [0_u8; 20];
+    let mut start = text.len();
+    for place in text.iter_mut().rev() {
+        let digit = (number % 10) as u8;
+        *place = b'0'.wrapping_add(digit);
+        start = start.saturating_sub(1);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+fn decimal_of(out: &mut Vec<u8>, number: usize) {
+    decimal(out, number as u64);
+}
+
+const fn digits(number: usize) -> usize {
+    match number.checked_ilog10() {
+        Some(power) => (power as usize).saturating_add(1),
+        None => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ClientOp, Limits, Parser, Step};
+
+    fn parsed(bytes: &[u8]) -> ClientOp<'_> {
+        let mut parser = Parser::of_client(Limits::CLIENT_OPS);
+        let Ok(Step::Frame(frame)) = parser.next(bytes) else {
+            panic!("no frame: {}", bytes.escape_ascii());
+        };
+        assert_eq!(frame.len(), bytes.len(), "{}", bytes.escape_ascii());
+        frame.client_op(bytes)
+    }
+
+    #[test]
+    fn a_published_frame_has_the_announced_length_and_reads_back() {
+        let mut headers = Headers::new();
+        headers.append("Trace", "7").unwrap();
+        let subject = SubjectRef::new("a.b").unwrap();
+        for payload in [&b""[..], b"x", b"0123456789", &[b'y'; 1_000]] {
+            for with_reply in [false, true] {
+                for (own, first) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let mut publish = Publish::new(subject, payload);
+                    if with_reply {
+                        publish = publish.reply(SubjectRef::new("r").unwrap());
+                    }
+                    if own {
+                        publish = publish.headers(&headers);
+                    }
+                    if first {
+                        publish = publish.first_lines(HeaderLines::new(b"Seq: a.1.2\r\n").unwrap());
+                    }
+                    let mut out = Vec::new();
+                    publish.write(&mut out);
+                    assert_eq!(out.len(), publish.encoded_len(), "{}", out.escape_ascii());
+                    let line_end = out.iter().position(|byte| *byte == b'\r').unwrap();
+                    let word = if publish.has_headers() { 5 } else { 4 };
+                    assert_eq!(
+                        line_end - word,
+                        publish.line_len(),
+                        "{}",
+                        out.escape_ascii()
+                    );
+                    let ClientOp::Pub(view) = parsed(&out) else {
+                        panic!("not a PUB")
+                    };
+                    assert_eq!((view.subject, view.payload), (&b"a.b"[..], payload));
+                    assert_eq!(view.reply.is_some(), with_reply);
+                    let names = view.headers.map(|block| {
+                        block.check().unwrap();
+                        block
+                            .iter()
+                            .map(|field| field.unwrap().0.to_vec())
+                            .collect::<Vec<_>>()
+                    });
+                    let mut expected = Vec::new();
+                    expected.extend(first.then(|| b"Seq".to_vec()));
+                    expected.extend(own.then(|| b"Trace".to_vec()));
+                    assert_eq!(names.unwrap_or_default(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 9, 10, 99, 100, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        assert_eq!([0, 9, 10, 99, 100].map(digits), [1, 1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn subscriptions_read_back() {
+        let mut out = Vec::new();
+        let filter = Filter::new("a.*").unwrap();
+        subscribe(&mut out, &filter, QueueGroup::new("q").ok().as_ref(), 17);
+        let sub = ClientOp::Sub {
+            subject: b"a.*",
+            queue_group: Some(b"q"),
+            sid: b"17",
+        };
+        assert_eq!(parsed(&out), sub);
+        out.clear();
+        unsubscribe(&mut out, 17, Some(3));
+        assert_eq!(
+            parsed(&out),
+            ClientOp::Unsub {
+                sid: b"17",
+                max: Some(b"3")
+            }
+        );
+    }
+}

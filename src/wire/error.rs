@@ -1,0 +1,65 @@
+//! Why a stream of bytes is no NATS conversation.
+
+use core::fmt;
+
+/// The stream is broken; the parser repeats the error for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The bytes begin no operation that this side may send.
+    UnknownOp,
+    /// The arguments are longer than the limit.
+    LineTooLong {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// Headers and payload are declared longer than the limit.
+    PayloadTooLong {
+        /// The declared length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The operation has too few or too many arguments.
+    ArgumentCount,
+    /// A size is not one to nine digits.
+    BadSize,
+    /// The headers are declared longer than headers and payload together.
+    HeaderLargerThanTotal,
+    /// The payload is not followed by CR LF.
+    PayloadTerminator,
+}
+
+impl FrameError {
+    /// The `-ERR` text with which a server answers this before it closes the connection; `None`
+    /// where servers close without a word.
+    #[must_use]
+    pub const fn server_answer(self) -> Option<&'static str> {
+        match self {
+            Self::UnknownOp | Self::PayloadTerminator => Some("Unknown Protocol Operation"),
+            Self::LineTooLong { .. } => Some("maximum control line exceeded"),
+            Self::PayloadTooLong { .. } => Some("Maximum Payload Violation"),
+            Self::ArgumentCount | Self::BadSize | Self::HeaderLargerThanTotal => None,
+        }
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOp => out.write_str("bytes begin no operation of the protocol"),
+            Self::LineTooLong { max } => write!(out, "control line exceeds {max} bytes"),
+            Self::PayloadTooLong { found, max } => {
+                write!(out, "declared length {found} exceeds {max} bytes")
+            }
+            Self::ArgumentCount => out.write_str("operation has a wrong number of arguments"),
+            Self::BadSize => out.write_str("size is not one to nine digits"),
+            Self::HeaderLargerThanTotal => {
+                out.write_str("declared header length exceeds the total length")
+            }
+            Self::PayloadTerminator => out.write_str("payload is not followed by CR LF"),
+        }
+    }
+}
+
+impl core::error::Error for FrameError {}
