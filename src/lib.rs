@@ -1,5 +1,9 @@
 //! The NATS client protocol with sequence numbers.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod jitter;
+#[cfg(feature = "client")]
+pub mod session;
 pub mod subject;
 pub mod wire;

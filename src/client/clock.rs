@@ -9,13 +9,21 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 
     /// Time since the origin; never goes back.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the monotonic clock"
+    )]
     pub(crate) fn now(&self) -> Duration {
         Instant::now().saturating_duration_since(self.origin)
     }
@@ -25,14 +33,23 @@ impl Clock {
         // A moment beyond the clock's range is as good as never.
         const NEVER: Duration = Duration::from_secs(86_400 * 365);
         tokio::time::Instant::from_std(
-            self.origin.checked_add(at).or_else(|| self.origin.checked_add(NEVER)).unwrap_or(self.origin),
+            self.origin
+                .checked_add(at)
+                .or_else(|| self.origin.checked_add(NEVER))
+                .unwrap_or(self.origin),
         )
     }
 }
 
 /// Microseconds since 1970, for epochs.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the calendar clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the calendar clock"
+)]
+#[expect(dead_code, reason = "epochs come with the sequenced publisher")]
 pub(crate) fn unix_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

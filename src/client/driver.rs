@@ -37,7 +37,10 @@ const SLICES_MAX: usize = 64;
 const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
 
 /// Starts a client and waits for its first connection.
-pub(super) async fn connect(options: ConnectOptions, servers: Vec<ServerAddr>) -> Result<Client, Error> {
+pub(super) async fn connect(
+    options: ConnectOptions,
+    servers: Vec<ServerAddr>,
+) -> Result<Client, Error> {
     let clock = Clock::new();
     let seed = inbox::random_seed()?;
     let waits = !options.retries_first_connect;
@@ -99,19 +102,22 @@ impl Driver {
                 Some(Action::Hang) => self.hang().await,
                 Some(Action::Finish) => return self.finish(),
                 None if self.stream.is_some() => poll_fn(|cx| self.poll_stream(cx)).await,
-                None => self.pause().await,
+                None => pause(&self.shared).await,
             }
         }
     }
 
     async fn dial(&mut self, server: &ServerAddr) {
-        let Some(result) = self.bounded(transport::dial(server)).await else {
+        let Some(result) = bounded(&self.shared, transport::dial(server)).await else {
             return;
         };
         match result {
             Ok(stream) => {
                 self.begin(stream);
-                self.shared.core().session.handle_connected(self.shared.clock.now());
+                self.shared
+                    .core()
+                    .session
+                    .handle_connected(self.shared.clock.now());
             }
             Err(error) => self.lose(error),
         }
@@ -126,37 +132,17 @@ impl Driver {
             let text = format!("{} bytes follow it before TLS", self.buffer.len());
             return self.lose(LinkError::InfoMalformed(text));
         }
-        let Some(result) = self.bounded(transport::start_tls(stream, server)).await else {
+        let Some(result) = bounded(&self.shared, transport::start_tls(stream, server)).await else {
             return;
         };
         match result {
             Ok(stream) => {
                 self.begin(stream);
                 let now = self.shared.clock.now();
-                self.shared.with_both(|core, outbox| core.session.handle_tls_started(now, outbox));
+                self.shared
+                    .with_both(|core, outbox| core.session.handle_tls_started(now, outbox));
             }
             Err(error) => self.lose(error),
-        }
-    }
-
-    /// Runs `work` until the session's deadline, or until the session is closed.
-    async fn bounded<T>(
-        &self,
-        work: impl Future<Output = Result<T, LinkError>>,
-    ) -> Option<Result<T, LinkError>> {
-        let deadline = self.shared.core().timeout().unwrap_or_default();
-        let expired = sleep_until(self.shared.clock.instant(deadline));
-        tokio::pin!(work, expired);
-        loop {
-            tokio::select! {
-                result = &mut work => return Some(result),
-                () = &mut expired => return Some(Err(LinkError::HandshakeTimeout)),
-                () = self.shared.kick.notified() => {
-                    if self.shared.core().session.is_closed() {
-                        return None;
-                    }
-                }
-            }
         }
     }
 
@@ -179,26 +165,27 @@ impl Driver {
             core.session.handle_disconnected(now, reason, outbox);
             core.drop_pings();
         });
+        // Without a connection another bound is in force.
+        self.shared.room.notify_waiters();
     }
 
+    /// Closes the socket; after the owner's close what was published is written first.
     async fn hang(&mut self) {
-        self.batch.clear();
         if let Some(mut stream) = self.stream.take() {
-            // The server closes as soon as it reads the end; nothing is owed to one that does not.
-            let _ = timeout(SHUTDOWN_TIME, stream.shutdown()).await;
+            let mut last_words = std::mem::take(&mut self.shared.outbox().last_words);
+            let is_closed = self.shared.core().session.is_closed();
+            let farewell = async {
+                if is_closed {
+                    write_all(&mut stream, &mut self.batch).await?;
+                    write_all(&mut stream, &mut last_words).await?;
+                }
+                stream.shutdown().await
+            };
+            // Nothing is owed to a server that does not read.
+            let _ = timeout(SHUTDOWN_TIME, farewell).await;
         }
+        self.batch.clear();
         self.shared.core().drop_pings();
-    }
-
-    async fn pause(&self) {
-        let due = self.shared.core().timeout();
-        let due = self.shared.clock.instant(due.unwrap_or(Duration::MAX));
-        tokio::select! {
-            () = sleep_until(due) => {}
-            () = self.shared.kick.notified() => {}
-        }
-        let now = self.shared.clock.now();
-        self.shared.with_both(|core, outbox| core.session.handle_timeout(now, outbox));
     }
 
     fn finish(mut self) {
@@ -287,7 +274,8 @@ impl Driver {
             };
             let now = self.shared.clock.now();
             if due <= now {
-                self.shared.with_both(|core, outbox| core.session.handle_timeout(now, outbox));
+                self.shared
+                    .with_both(|core, outbox| core.session.handle_timeout(now, outbox));
                 return Poll::Ready(Ok(()));
             }
             let due = self.shared.clock.instant(due);
@@ -404,7 +392,59 @@ impl Driver {
     }
 }
 
+/// Runs `work` until the session's deadline, or until the session is closed.
+async fn bounded<T>(
+    shared: &Shared,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Option<Result<T, LinkError>> {
+    let deadline = shared.core().timeout().unwrap_or_default();
+    let expired = sleep_until(shared.clock.instant(deadline));
+    tokio::pin!(work, expired);
+    loop {
+        tokio::select! {
+            result = &mut work => return Some(result),
+            () = &mut expired => return Some(Err(LinkError::HandshakeTimeout)),
+            () = shared.kick.notified() => {
+                if shared.core().session.is_closed() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until the session wants something.
+async fn pause(shared: &Shared) {
+    let due = shared.core().timeout();
+    let due = shared.clock.instant(due.unwrap_or(Duration::MAX));
+    tokio::select! {
+        () = sleep_until(due) => {}
+        () = shared.kick.notified() => {}
+    }
+    let now = shared.clock.now();
+    shared.with_both(|core, outbox| core.session.handle_timeout(now, outbox));
+}
+
+async fn write_all(stream: &mut BoxedTransport, batch: &mut WriteBatch) -> std::io::Result<()> {
+    while !batch.is_finished() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = batch.fill(&mut slices);
+        let written = stream
+            .write_vectored(slices.get(..filled).unwrap_or_default())
+            .await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        batch.advance(written);
+    }
+    stream.flush().await
+}
+
 /// A socket that takes nothing is closed.
 fn some(written: usize) -> Result<usize, LinkError> {
-    if written == 0 { Err(LinkError::Closed) } else { Ok(written) }
+    if written == 0 {
+        Err(LinkError::Closed)
+    } else {
+        Ok(written)
+    }
 }

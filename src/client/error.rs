@@ -74,7 +74,10 @@ impl Error {
         kind: ErrorKind,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, source: Some(source.into()) }
+        Self {
+            kind,
+            source: Some(source.into()),
+        }
     }
 
     /// What kind of failure it was.
@@ -93,13 +96,25 @@ impl fmt::Display for Error {
             ErrorKind::Header => out.write_str("malformed header"),
             ErrorKind::HeadersUnsupported => out.write_str("server does not support headers"),
             ErrorKind::PayloadTooLarge { found, max } => {
-                write!(out, "headers and payload of {found} bytes exceed {max} bytes")
+                write!(
+                    out,
+                    "headers and payload of {found} bytes exceed {max} bytes"
+                )
             }
             ErrorKind::LineTooLong { found, max } => {
-                write!(out, "subject and reply make a line of {found} bytes, more than {max} bytes")
+                write!(
+                    out,
+                    "subject and reply make a line of {found} bytes, more than {max} bytes"
+                )
             }
-            ErrorKind::OutboxFull { waiting_bytes, bytes_max } => {
-                write!(out, "outbox is full, {waiting_bytes} of {bytes_max} bytes wait")
+            ErrorKind::OutboxFull {
+                waiting_bytes,
+                bytes_max,
+            } => {
+                write!(
+                    out,
+                    "outbox is full, {waiting_bytes} of {bytes_max} bytes wait"
+                )
             }
             ErrorKind::NoResponders => out.write_str("nobody subscribes to the subject"),
             ErrorKind::Timeout => out.write_str("timed out"),
@@ -114,7 +129,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 

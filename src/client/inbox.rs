@@ -22,7 +22,9 @@ pub(super) fn random_name(chars: usize) -> Result<String, Error> {
         let digits = bytes.iter().filter(|byte| **byte < 248);
         let missing = chars.saturating_sub(name.len());
         name.extend(digits.take(missing).filter_map(|byte| {
-            BASE62.get(usize::from(*byte).checked_rem(BASE62.len())?).map(|digit| char::from(*digit))
+            BASE62
+                .get(usize::from(*byte).checked_rem(BASE62.len())?)
+                .map(|digit| char::from(*digit))
         }));
     }
     Ok(name)

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio::sync::Notify;
+
 use crate::wire::Message;
 
 /// Bounds of what may wait for one subscriber.
@@ -19,7 +21,10 @@ pub struct MailboxLimits {
 
 impl Default for MailboxLimits {
     fn default() -> Self {
-        Self { messages_max: 524_288, bytes_max: 64 << 20 }
+        Self {
+            messages_max: 524_288,
+            bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -37,6 +42,8 @@ pub struct MailboxStatistics {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
+    /// Tells that nothing waits and nothing will come.
+    has_emptied: Notify,
     limits: MailboxLimits,
 }
 
@@ -53,7 +60,11 @@ struct State {
 
 impl Mailbox {
     pub(crate) fn new(limits: MailboxLimits) -> Self {
-        Self { state: Mutex::new(State::default()), limits }
+        Self {
+            state: Mutex::new(State::default()),
+            has_emptied: Notify::new(),
+            limits,
+        }
     }
 
     /// Moves a batch in and wakes the subscriber once.
@@ -89,10 +100,35 @@ impl Mailbox {
         let waker = {
             let mut state = self.lock();
             state.is_ended = true;
+            if state.messages.is_empty() {
+                self.has_emptied.notify_waiters();
+            }
             state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    /// The subscriber is gone: forgets what waits.
+    pub(crate) fn abandon(&self) {
+        self.lock().messages.clear();
+        self.end();
+    }
+
+    /// Waits until the mailbox has ended and its subscriber has taken everything.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let has_emptied = self.has_emptied.notified();
+            tokio::pin!(has_emptied);
+            has_emptied.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.is_ended && state.messages.is_empty() {
+                    return;
+                }
+            }
+            has_emptied.await;
         }
     }
 
@@ -105,6 +141,9 @@ impl Mailbox {
                 std::mem::swap(into, &mut state.messages);
             } else {
                 into.append(&mut state.messages);
+            }
+            if state.is_ended {
+                self.has_emptied.notify_waiters();
             }
             return Poll::Ready(true);
         }

@@ -24,9 +24,10 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::session::{LinkError, OutboxFull, SHARED_PAYLOAD_BYTES_MIN};
+use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN};
 use crate::subject::{Filter, QueueGroup, ToSubject};
 use crate::wire::Message;
 use crate::wire::handshake::ServerInfo;
@@ -84,7 +85,9 @@ pub struct Statistics {
 
 impl Client {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { owner: Arc::new(Owner { shared }) }
+        Self {
+            owner: Arc::new(Owner { shared }),
+        }
     }
 
     /// Publishes a message; waits while the outbox is full.
@@ -110,7 +113,11 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::publish`], and [`ErrorKind::OutboxFull`].
-    pub fn try_publish(&self, subject: impl ToSubject, payload: impl ToPayload) -> Result<(), Error> {
+    pub fn try_publish(
+        &self,
+        subject: impl ToSubject,
+        payload: impl ToPayload,
+    ) -> Result<(), Error> {
         self.try_send(Publication::new(&subject, payload)?)
     }
 
@@ -120,22 +127,18 @@ impl Client {
     ///
     /// As [`Client::publish`], and [`ErrorKind::HeadersUnsupported`].
     pub async fn send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
-        let shared = self.shared();
-        // The common case needs neither a second look at the payload nor a place in the queue.
-        let publication = match self.append(publication)? {
-            None => return Ok(()),
-            Some((_, publication)) => publication,
+        let mut publication = match self.append(publication)? {
+            Appended::Yes => return Ok(()),
+            Appended::Full(_, publication) => publication,
         };
-        let Publication { subject, reply, headers, payload } = publication;
-        let payload = payload.into_shared();
         loop {
-            let has_room = shared.room.notified();
+            let has_room = self.shared().room.notified();
             tokio::pin!(has_room);
             has_room.as_mut().enable();
-            let publication = Publication { subject, reply, headers, payload: payload.clone() };
-            if self.append(publication)?.is_none() {
-                return Ok(());
-            }
+            publication = match self.append(publication)? {
+                Appended::Yes => return Ok(()),
+                Appended::Full(_, publication) => publication,
+            };
             has_room.await;
         }
     }
@@ -147,10 +150,17 @@ impl Client {
     /// As [`Client::try_publish`], and [`ErrorKind::HeadersUnsupported`].
     pub fn try_send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
         match self.append(publication)? {
-            None => Ok(()),
-            Some((OutboxFull { waiting_bytes, bytes_max }, _)) => {
-                Err(Error::new(ErrorKind::OutboxFull { waiting_bytes, bytes_max }))
-            }
+            Appended::Yes => Ok(()),
+            Appended::Full(
+                OutboxFull {
+                    waiting_bytes,
+                    bytes_max,
+                },
+                _,
+            ) => Err(Error::new(ErrorKind::OutboxFull {
+                waiting_bytes,
+                bytes_max,
+            })),
         }
     }
 
@@ -158,24 +168,30 @@ impl Client {
     fn append<'a, P: ToPayload>(
         &self,
         publication: Publication<'a, P>,
-    ) -> Result<Option<(OutboxFull, Publication<'a, P>)>, Error> {
+    ) -> Result<Appended<'a>, Error> {
         let shared = self.shared();
-        let frame = publication.frame();
-        shared.check(&frame)?;
-        if publication.payload.bytes().len() < SHARED_PAYLOAD_BYTES_MIN {
-            return match shared.append(&frame, None) {
-                Ok(()) => Ok(None),
-                Err(full) => Ok(Some((full, publication))),
-            };
+        shared.check(&publication.frame())?;
+        let is_large = publication.payload.bytes().len() >= SHARED_PAYLOAD_BYTES_MIN;
+        if !is_large && shared.append(&publication.frame(), None).is_ok() {
+            return Ok(Appended::Yes);
         }
-        if let Err(full) = shared.outbox().outbox.check_room() {
-            return Ok(Some((full, publication)));
-        }
-        let Publication { subject, reply, headers, payload } = publication;
-        let publication = Publication { subject, reply, headers, payload: payload.into_shared() };
-        // Another publisher may have been faster: then this one overshoots the bound by a message.
-        shared.append_shared(&publication.frame(), &publication.payload);
-        Ok(None)
+        let Publication {
+            subject,
+            reply,
+            headers,
+            payload,
+        } = publication;
+        let publication = Publication {
+            subject,
+            reply,
+            headers,
+            payload: payload.into_shared(),
+        };
+        let payload = is_large.then_some(&publication.payload);
+        Ok(match shared.append(&publication.frame(), payload) {
+            Ok(()) => Appended::Yes,
+            Err(full) => Appended::Full(full, publication),
+        })
     }
 
     /// Receives what is published to subjects that match `filter`.
@@ -203,9 +219,8 @@ impl Client {
         filters: &[Filter],
         group: Option<&QueueGroup>,
     ) -> Result<Subscription, Error> {
-        let shared = self.shared();
-        let (key, mailbox, sids) = shared.subscribe(filters, group)?;
-        Ok(Subscription::new(Arc::clone(shared), mailbox, key, sids))
+        let (key, mailbox, sids) = self.shared().subscribe(filters, group)?;
+        Ok(Subscription::new(self.clone(), mailbox, key, sids))
     }
 
     /// Publishes a request and waits for the first answer.
@@ -222,17 +237,25 @@ impl Client {
         payload: impl ToPayload,
     ) -> Result<Message, Error> {
         let shared = self.shared();
-        let request = Request::open(shared)?;
+        let mut request = Request::open(shared)?;
         let answer = async {
             let publication = Publication::new(&subject, payload)?.reply(&request.reply)?;
             self.send(publication).await?;
-            let Request { answer, .. } = &request;
-            answer.wait().await
+            (&mut request.answer)
+                .await
+                .map_err(|_| Error::new(ErrorKind::Closed))
         };
-        match tokio::time::timeout(shared.options.request_timeout, answer).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(ErrorKind::Timeout)),
+        let Ok(answer) = tokio::time::timeout(shared.options.request_timeout, answer).await else {
+            return Err(Error::new(ErrorKind::Timeout));
+        };
+        let message = answer?;
+        let is_refusal = message
+            .status()
+            .is_some_and(|status| status.code == NO_RESPONDERS);
+        if is_refusal && message.payload().is_empty() {
+            return Err(Error::new(ErrorKind::NoResponders));
         }
+        Ok(message)
     }
 
     /// Waits until the server has read everything published before.
@@ -265,7 +288,7 @@ impl Client {
     pub async fn drain(&self) -> Result<(), Error> {
         let shared = self.shared();
         let mailboxes = shared.with_both(|core, outbox| {
-            core.session.drain_all(outbox);
+            core.session.drain_all(shared::REPLIES, outbox);
             core.mailboxes()
         });
         let mut result = shared.flush().await;
@@ -280,7 +303,7 @@ impl Client {
         }
         shared.end_publishing();
         let flushed = shared.flush().await;
-        self.end();
+        shared.end();
         result.and(flushed)
     }
 
@@ -289,7 +312,7 @@ impl Client {
         self.shared().end_publishing();
         // Without a connection there is nothing to wait for: the caller wants to leave.
         let _ = self.flush().await;
-        self.end();
+        self.shared().end();
         let mut link = self.shared().link.subscribe();
         // Fails only when the driver is gone, which is what we wait for.
         let _ = link.wait_for(|link| *link == shared::Link::Closed).await;
@@ -298,7 +321,10 @@ impl Client {
     /// What happens to the connection from now on, in order.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events { receiver: self.shared().events.subscribe(), missed: 0 }
+        Events {
+            receiver: self.shared().events.subscribe(),
+            missed: 0,
+        }
     }
 
     /// What went through this client.
@@ -340,25 +366,14 @@ impl Client {
         new_inbox(self.shared())
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
-    }
-
-    fn end(&self) {
-        self.owner.end();
-    }
-}
-
-impl Owner {
-    fn end(&self) {
-        self.shared.with_both(|core, outbox| core.session.close(outbox));
-        self.shared.kick.notify_one();
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.end();
+        self.shared.end();
     }
 }
 
@@ -367,33 +382,29 @@ fn new_inbox(shared: &Shared) -> Result<String, Error> {
     Ok(format!("{}.{name}", shared.options.inbox_prefix))
 }
 
+/// What became of a message that was to be queued.
+enum Appended<'a> {
+    Yes,
+    Full(OutboxFull, Publication<'a, Bytes>),
+}
+
 /// A request under way; forgotten when it is dropped.
 struct Request<'a> {
     shared: &'a Shared,
     key: u64,
     reply: String,
-    answer: Answer,
+    answer: oneshot::Receiver<Message>,
 }
-
-struct Answer(tokio::sync::Mutex<oneshot::Receiver<Message>>);
 
 impl<'a> Request<'a> {
     fn open(shared: &'a Shared) -> Result<Self, Error> {
         let (key, reply, answer) = shared.open_request(|| new_inbox(shared))?;
-        Ok(Self { shared, key, reply, answer: Answer(tokio::sync::Mutex::new(answer)) })
-    }
-}
-
-impl Answer {
-    async fn wait(&self) -> Result<Message, Error> {
-        let Ok(message) = (&mut *self.0.lock().await).await else {
-            return Err(Error::new(ErrorKind::Closed));
-        };
-        let is_refusal = message.status().is_some_and(|status| status.code == NO_RESPONDERS);
-        if is_refusal && message.payload().is_empty() {
-            return Err(Error::new(ErrorKind::NoResponders));
-        }
-        Ok(message)
+        Ok(Self {
+            shared,
+            key,
+            reply,
+            answer,
+        })
     }
 }
 
@@ -431,11 +442,5 @@ impl Events {
     #[must_use]
     pub const fn missed(&self) -> u64 {
         self.missed
-    }
-}
-
-impl From<LinkError> for ErrorKind {
-    fn from(_: LinkError) -> Self {
-        Self::Connect
     }
 }

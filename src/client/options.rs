@@ -142,7 +142,9 @@ impl ConnectOptions {
     /// Default: 10 s.
     #[must_use]
     pub const fn ping_interval(mut self, interval: Duration) -> Self {
-        self.keepalive = KeepaliveOptions { ping_interval: interval };
+        self.keepalive = KeepaliveOptions {
+            ping_interval: interval,
+        };
         self
     }
 

@@ -104,7 +104,12 @@ impl<'a, P: ToPayload> Publication<'a, P> {
     ///
     /// [`ErrorKind::Subject`](super::ErrorKind::Subject) when `subject` is no literal subject.
     pub fn new(subject: &'a (impl ToSubject + ?Sized), payload: P) -> Result<Self, Error> {
-        Ok(Self { subject: subject.to_subject()?, reply: None, headers: None, payload })
+        Ok(Self {
+            subject: subject.to_subject()?,
+            reply: None,
+            headers: None,
+            payload,
+        })
     }
 
     /// Names the subject for answers.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
-use crate::session::{Event, Outbox, OutboxFull, Route, Session, Slots};
+use crate::session::{Event, Outbox, OutboxFull, Route, Session, Slots, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::Message;
 use crate::wire::encode::Publish;
@@ -26,7 +26,7 @@ use super::options::ConnectOptions;
 const EVENTS_MAX: usize = 1_024;
 
 /// The mailbox key that stands for "replies to our requests".
-const REPLIES: u64 = u64::MAX;
+pub(super) const REPLIES: u64 = u64::MAX;
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct OutboxCell {
     pub(super) outbox: Outbox,
+    /// What is still to be written after the owner has closed the session.
+    pub(super) last_words: WriteBatch,
     pub(super) waker: Option<Waker>,
 }
 
@@ -97,7 +99,11 @@ impl Shared {
                 received_messages: 0,
                 received_bytes: 0,
             }),
-            outbox: Mutex::new(OutboxCell { outbox, waker: None }),
+            outbox: Mutex::new(OutboxCell {
+                outbox,
+                last_words: WriteBatch::default(),
+                waker: None,
+            }),
             room: Notify::new(),
             kick: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
@@ -139,11 +145,33 @@ impl Shared {
         self.room.notify_waiters();
     }
 
+    /// Closes the session; the driver writes what was published until now.
+    pub(super) fn end(&self) {
+        self.end_publishing();
+        let mut core = self.core();
+        let mut cell = self.outbox();
+        if !core.session.is_closed() {
+            let OutboxCell {
+                outbox, last_words, ..
+            } = &mut *cell;
+            outbox.take(last_words);
+            core.session.close(outbox);
+        }
+        let waker = cell.waker.take();
+        drop(cell);
+        drop(core);
+        wake(waker);
+        self.kick.notify_one();
+    }
+
     /// Takes over what the last INFO said.
     pub(super) fn note_info(&self, core: &Core) {
         let info = core.session.info();
-        let max = usize::try_from(info.max_payload).ok().filter(|max| *max > 0);
-        self.payload_bytes_max.store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
+        let max = usize::try_from(info.max_payload)
+            .ok()
+            .filter(|max| *max > 0);
+        self.payload_bytes_max
+            .store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
         self.has_headers.store(info.headers, Ordering::Relaxed);
     }
 
@@ -167,7 +195,11 @@ impl Shared {
     }
 
     /// Queues a frame that passed [`Shared::check`].
-    pub(super) fn append(&self, frame: &Publish<'_>, shared: Option<&Bytes>) -> Result<(), OutboxFull> {
+    pub(super) fn append(
+        &self,
+        frame: &Publish<'_>,
+        shared: Option<&Bytes>,
+    ) -> Result<(), OutboxFull> {
         let mut cell = self.outbox();
         match shared {
             Some(payload) => cell.outbox.publish_shared(frame, payload.clone())?,
@@ -188,6 +220,18 @@ impl Shared {
             core.pings.insert(number, answered);
             Some(answer)
         })
+    }
+
+    /// Waits until the server has read everything queued so far.
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        let answer = self
+            .ping()
+            .ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
+        match tokio::time::timeout(self.options.request_timeout, answer).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Disconnected)),
+            Err(_) => Err(Error::new(ErrorKind::Timeout)),
+        }
     }
 
     /// Makes a mailbox with a subscription for each of `filters`; returns its key and the sids.
@@ -212,14 +256,21 @@ impl Shared {
             let key = core.mailboxes.insert(entry).ok_or_else(too_many)?;
             let mut sids = Vec::with_capacity(filters.len());
             for filter in filters {
-                let sid = core.session.subscribe(filter.clone(), queue_group.cloned(), key, outbox);
-                sids.push(sid.ok_or_else(too_many)?);
+                let group = queue_group.cloned();
+                let Some(sid) = core.session.subscribe(filter.clone(), group, key, outbox) else {
+                    for sid in sids {
+                        core.session.unsubscribe(sid, outbox);
+                    }
+                    core.mailboxes.remove(key);
+                    return Err(too_many());
+                };
+                sids.push(sid);
             }
             Ok((key, mailbox, sids))
         })
     }
 
-    /// Adds a subscription that shares the mailbox `key`.
+    /// Ends subscriptions and their mailbox now.
     pub(super) fn unsubscribe(&self, key: u64, sids: &[u64]) {
         let entry = self.with_both(|core, outbox| {
             for sid in sids {
@@ -274,7 +325,11 @@ impl Core {
         let Some(sid) = message.sid_number() else {
             return;
         };
-        let Route::Mailbox { mailbox: key, is_last } = self.session.route(sid) else {
+        let Route::Mailbox {
+            mailbox: key,
+            is_last,
+        } = self.session.route(sid)
+        else {
             return;
         };
         if key == REPLIES {
@@ -301,7 +356,10 @@ impl Core {
             if let Some(dropped_before) = entry.mailbox.push(&mut entry.batch) {
                 let filter = entry.filter.clone();
                 // Without a reader of events nobody is told, by their own choice.
-                let _ = events.send(Event::SlowConsumer { filter, dropped_before });
+                let _ = events.send(Event::SlowConsumer {
+                    filter,
+                    dropped_before,
+                });
             }
             if entry.ends {
                 entry.mailbox.end();
@@ -328,15 +386,18 @@ impl Core {
 
     /// Ends every mailbox and request.
     pub(super) fn end_all(&mut self) {
-        for key in self.mailboxes.keys() {
-            if let Some(entry) = self.mailboxes.remove(key) {
-                entry.mailbox.end();
-            }
-        }
+        self.end_mailboxes();
         for key in self.requests.keys() {
             self.requests.remove(key);
         }
         self.pings.clear();
+    }
+
+    /// Ends every mailbox after what was delivered to it.
+    pub(super) fn end_mailboxes(&mut self) {
+        for key in self.mailboxes.keys() {
+            self.end_mailbox(key);
+        }
     }
 
     /// Ends the mailbox after what was delivered to it.
@@ -348,7 +409,10 @@ impl Core {
 
     /// Every mailbox that is alive.
     pub(super) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.mailboxes.iter().map(|(_, entry)| Arc::clone(&entry.mailbox)).collect()
+        self.mailboxes
+            .iter()
+            .map(|(_, entry)| Arc::clone(&entry.mailbox))
+            .collect()
     }
 
     pub(super) const fn received(&self) -> (u64, u64) {

@@ -10,9 +10,9 @@ use futures_core::Stream;
 
 use crate::wire::Message;
 
-use super::error::{Error, ErrorKind};
+use super::Client;
+use super::error::Error;
 use super::mailbox::{Mailbox, MailboxStatistics};
-use super::shared::Shared;
 
 /// Receives the messages of one subscription; dropping it unsubscribes.
 ///
@@ -21,7 +21,7 @@ use super::shared::Shared;
 /// [`Event::SlowConsumer`](super::Event::SlowConsumer).
 #[derive(Debug)]
 pub struct Subscription {
-    shared: Arc<Shared>,
+    client: Client,
     mailbox: Arc<Mailbox>,
     key: u64,
     sids: Vec<u64>,
@@ -30,12 +30,18 @@ pub struct Subscription {
 
 impl Subscription {
     pub(super) const fn new(
-        shared: Arc<Shared>,
+        client: Client,
         mailbox: Arc<Mailbox>,
         key: u64,
         sids: Vec<u64>,
     ) -> Self {
-        Self { shared, mailbox, key, sids, taken: VecDeque::new() }
+        Self {
+            client,
+            mailbox,
+            key,
+            sids,
+            taken: VecDeque::new(),
+        }
     }
 
     /// Waits for the next message; `None` once the subscription has ended and is empty.
@@ -66,19 +72,21 @@ impl Subscription {
     ///
     /// Counted across reconnects, from the beginning of the subscription.
     pub fn unsubscribe_after(&self, delivered_max: u64) {
-        let has_ended = self.shared.with_both(|core, outbox| {
-            self.sids.iter().fold(true, |has_ended, sid| {
-                core.session.limit(*sid, delivered_max, outbox) && has_ended
-            })
+        let has_ended = self.client.shared().with_both(|core, outbox| {
+            let mut has_ended = true;
+            for sid in &self.sids {
+                has_ended &= core.session.limit(*sid, delivered_max, outbox);
+            }
+            has_ended
         });
         if has_ended {
-            self.shared.core().end_mailbox(self.key);
+            self.client.shared().core().end_mailbox(self.key);
         }
     }
 
     /// Ends the subscription now. What was received already can still be taken.
     pub fn unsubscribe(&self) {
-        self.shared.unsubscribe(self.key, &self.sids);
+        self.client.shared().unsubscribe(self.key, &self.sids);
     }
 
     /// Ends the subscription after what is under way: tells the server to stop and waits until
@@ -89,13 +97,13 @@ impl Subscription {
     /// [`ErrorKind::Disconnected`] when the connection is lost meanwhile, [`ErrorKind::Timeout`]
     /// after the request timeout; the subscription has ended in both cases.
     pub async fn drain(&self) -> Result<(), Error> {
-        self.shared.with_both(|core, outbox| {
+        self.client.shared().with_both(|core, outbox| {
             for sid in &self.sids {
                 core.session.drain(*sid, outbox);
             }
         });
-        let result = self.shared.flush().await;
-        let mut core = self.shared.core();
+        let result = self.client.shared().flush().await;
+        let mut core = self.client.shared().core();
         for sid in &self.sids {
             core.session.forget(*sid);
         }
@@ -134,18 +142,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.unsubscribe(self.key, &self.sids);
-    }
-}
-
-impl Shared {
-    /// Waits until the server has read everything queued so far.
-    pub(super) async fn flush(&self) -> Result<(), Error> {
-        let answer = self.ping().ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
-        match tokio::time::timeout(self.options.request_timeout, answer).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Disconnected)),
-            Err(_) => Err(Error::new(ErrorKind::Timeout)),
-        }
+        self.client.shared().unsubscribe(self.key, &self.sids);
+        self.mailbox.abandon();
     }
 }

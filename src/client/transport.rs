@@ -34,7 +34,10 @@ pub(super) async fn start_tls(
     use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
     fn failed(error: impl std::fmt::Display) -> LinkError {
-        LinkError::Io { kind: std::io::ErrorKind::InvalidData, text: error.to_string() }
+        LinkError::Io {
+            kind: std::io::ErrorKind::InvalidData,
+            text: error.to_string(),
+        }
     }
 
     let mut roots = RootCertStore::empty();
@@ -45,7 +48,9 @@ pub(super) async fn start_tls(
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(server.host().to_owned()).map_err(failed)?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await?;
     Ok(Box::new(stream))
 }
 

@@ -102,9 +102,14 @@ impl LinkError {
             return false;
         };
         let text = text.to_ascii_lowercase();
-        ["authorization violation", "user authentication", "account authentication", "authentication timeout"]
-            .iter()
-            .any(|start| text.starts_with(start))
+        [
+            "authorization violation",
+            "user authentication",
+            "account authentication",
+            "authentication timeout",
+        ]
+        .iter()
+        .any(|start| text.starts_with(start))
     }
 }
 
@@ -113,14 +118,20 @@ impl fmt::Display for LinkError {
         match self {
             Self::Io { text, .. } => out.write_str(text),
             Self::Closed => out.write_str("server closed the connection"),
-            Self::HandshakeTimeout => out.write_str("handshake took longer than the connect timeout"),
+            Self::HandshakeTimeout => {
+                out.write_str("handshake took longer than the connect timeout")
+            }
             Self::Stale => out.write_str("nothing came from the server for two ping intervals"),
             Self::Frame(error) => fmt::Display::fmt(error, out),
             Self::InfoMissing => out.write_str("server did not begin with INFO"),
             Self::InfoMalformed(text) => write!(out, "INFO is malformed: {text}"),
             Self::Server(text) => write!(out, "server said `{}`", text.escape_debug()),
-            Self::TlsNotOffered => out.write_str("TLS was asked for and the server does not offer it"),
-            Self::TlsNotBuilt => out.write_str("server needs TLS and this build has no `tls` feature"),
+            Self::TlsNotOffered => {
+                out.write_str("TLS was asked for and the server does not offer it")
+            }
+            Self::TlsNotBuilt => {
+                out.write_str("server needs TLS and this build has no `tls` feature")
+            }
             Self::ConnectTooLong { found, max } => {
                 write!(out, "CONNECT of {found} bytes exceeds {max} bytes")
             }
@@ -134,6 +145,9 @@ impl std::error::Error for LinkError {}
 
 impl From<std::io::Error> for LinkError {
     fn from(error: std::io::Error) -> Self {
-        Self::Io { kind: error.kind(), text: error.to_string() }
+        Self::Io {
+            kind: error.kind(),
+            text: error.to_string(),
+        }
     }
 }

@@ -14,7 +14,9 @@ pub struct KeepaliveOptions {
 
 impl Default for KeepaliveOptions {
     fn default() -> Self {
-        Self { ping_interval: Duration::from_secs(10) }
+        Self {
+            ping_interval: Duration::from_secs(10),
+        }
     }
 }
 
@@ -35,7 +37,11 @@ pub(crate) enum Due {
 
 impl Keepalive {
     pub(crate) const fn new(options: KeepaliveOptions, now: Duration) -> Self {
-        Self { interval: options.ping_interval, heard_at: now, pinged_at: None }
+        Self {
+            interval: options.ping_interval,
+            heard_at: now,
+            pinged_at: None,
+        }
     }
 
     /// Any bytes from the server are a sign of life.
@@ -57,7 +63,9 @@ impl Keepalive {
 
     /// When to call [`Keepalive::handle_timeout`].
     pub(crate) fn timeout(&self) -> Duration {
-        self.pinged_at.unwrap_or(self.heard_at).saturating_add(self.interval)
+        self.pinged_at
+            .unwrap_or(self.heard_at)
+            .saturating_add(self.interval)
     }
 }
 
@@ -68,7 +76,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn keepalive() -> Keepalive {
-        Keepalive::new(KeepaliveOptions { ping_interval: SECOND }, Duration::ZERO)
+        Keepalive::new(
+            KeepaliveOptions {
+                ping_interval: SECOND,
+            },
+            Duration::ZERO,
+        )
     }
 
     #[test]

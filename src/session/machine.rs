@@ -178,6 +178,11 @@ impl Session {
         }
     }
 
+    /// Drains every subscription but those of the mailbox `kept`.
+    pub(crate) fn drain_all(&mut self, kept: u64, outbox: &mut Outbox) {
+        outbox.line(self.subscriptions.drain_all(kept));
+    }
+
     /// Forgets a drained subscription.
     pub(crate) fn forget(&mut self, sid: u64) {
         self.subscriptions.remove(sid);
@@ -233,7 +238,10 @@ impl Session {
                 let reason = self.last_refusal.take().unwrap_or(reason);
                 let in_doubt = outbox.close();
                 if reason.is_auth() && self.note_refusal() {
-                    self.events.push_back(Event::Disconnected { reason: reason.clone(), in_doubt });
+                    self.events.push_back(Event::Disconnected {
+                        reason: reason.clone(),
+                        in_doubt,
+                    });
                     return self.finish(Some(reason), outbox);
                 }
                 self.report(Event::Disconnected { reason, in_doubt });
@@ -397,17 +405,25 @@ impl Session {
         }
         let json = connect.to_json();
         if json.len() > CONNECT_BYTES_MAX {
-            let error = LinkError::ConnectTooLong { found: json.len(), max: CONNECT_BYTES_MAX };
+            let error = LinkError::ConnectTooLong {
+                found: json.len(),
+                max: CONNECT_BYTES_MAX,
+            };
             return self.fail(now, error, outbox);
         }
         let mut bytes = Vec::new();
-        encode::connect(&mut bytes, &json);
+        encode::connect(&mut bytes, &connect);
         encode::ping(&mut bytes);
         self.phase = Phase::AwaitingPong;
         self.actions.push_back(Action::Send(bytes));
     }
 
-    fn handle_greeting_op(&mut self, now: Duration, op: &ServerOp<'_>, outbox: &mut Outbox) -> Heard {
+    fn handle_greeting_op(
+        &mut self,
+        now: Duration,
+        op: &ServerOp<'_>,
+        outbox: &mut Outbox,
+    ) -> Heard {
         match op {
             ServerOp::Pong => return self.enter(now, outbox),
             ServerOp::Err { text } => {
@@ -439,7 +455,10 @@ impl Session {
         self.redial.note_success(&server);
         self.generation = self.generation.saturating_add(1);
         outbox.open(self.subscriptions.replay());
-        self.report(Event::Connected { server, generation: self.generation });
+        self.report(Event::Connected {
+            server,
+            generation: self.generation,
+        });
         Heard::Connected(self.generation)
     }
 
@@ -483,13 +502,18 @@ impl Session {
         let Some(server) = self.server.clone() else {
             return;
         };
-        self.report(Event::DialFailed { server, reason: reason.clone() });
+        self.report(Event::DialFailed {
+            server,
+            reason: reason.clone(),
+        });
         let is_refused_for_good = reason.is_auth() && self.note_refusal();
         let is_first = self.generation == 0 && !self.options.retries_first_connect;
         if is_refused_for_good || (is_first && self.redial.is_first_pass_over()) {
             return self.finish(Some(reason), outbox);
         }
-        self.phase = Phase::Waiting { due: self.redial.due_after_failure(now) };
+        self.phase = Phase::Waiting {
+            due: self.redial.due_after_failure(now),
+        };
     }
 
     fn note_refusal(&mut self) -> bool {
@@ -503,7 +527,10 @@ impl Session {
         }
         if self.phase == Phase::Connected {
             let in_doubt = outbox.close();
-            self.report(Event::Disconnected { reason: LinkError::ByOwner, in_doubt });
+            self.report(Event::Disconnected {
+                reason: LinkError::ByOwner,
+                in_doubt,
+            });
         }
         self.phase = Phase::Closed;
         self.deadline = None;

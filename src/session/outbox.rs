@@ -34,7 +34,10 @@ pub struct OutboxLimits {
 
 impl Default for OutboxLimits {
     fn default() -> Self {
-        Self { connected_bytes_max: 1 << 20, pending_bytes_max: 8 << 20 }
+        Self {
+            connected_bytes_max: 1 << 20,
+            pending_bytes_max: 8 << 20,
+        }
     }
 }
 
@@ -121,11 +124,19 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`Outbox::publish`].
-    pub fn publish_shared(&mut self, message: &Publish<'_>, payload: Bytes) -> Result<(), OutboxFull> {
+    pub fn publish_shared(
+        &mut self,
+        message: &Publish<'_>,
+        payload: Bytes,
+    ) -> Result<(), OutboxFull> {
         self.check_room()?;
-        message.write_line(&mut self.frames);
+        message.write_head(&mut self.frames);
         self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
-        self.inserts.push(Insert { at: self.frames.len(), bytes: payload, kind: InsertKind::Payload });
+        self.inserts.push(Insert {
+            at: self.frames.len(),
+            bytes: payload,
+            kind: InsertKind::Payload,
+        });
         self.frames.extend_from_slice(LINE_END);
         self.count(message);
         Ok(())
@@ -144,7 +155,10 @@ impl Outbox {
             self.limits.pending_bytes_max
         };
         if waiting_bytes >= bytes_max {
-            return Err(OutboxFull { waiting_bytes, bytes_max });
+            return Err(OutboxFull {
+                waiting_bytes,
+                bytes_max,
+            });
         }
         Ok(())
     }
@@ -198,7 +212,8 @@ impl Outbox {
         self.is_open = false;
         self.pongs = 0;
         self.replay.clear();
-        self.inserts.retain(|insert| insert.kind == InsertKind::Payload);
+        self.inserts
+            .retain(|insert| insert.kind == InsertKind::Payload);
         self.watermarks.clear();
         self.pings_answered = self.pings_sent;
         let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
@@ -260,7 +275,11 @@ impl Outbox {
     }
 
     fn insert_line(&mut self, bytes: Bytes) {
-        self.inserts.push(Insert { at: self.frames.len(), bytes, kind: InsertKind::Line });
+        self.inserts.push(Insert {
+            at: self.frames.len(),
+            bytes,
+            kind: InsertKind::Line,
+        });
     }
 
     fn count(&mut self, message: &Publish<'_>) {
@@ -382,7 +401,10 @@ mod tests {
         while !batch.is_finished() {
             let mut slices = [std::io::IoSlice::new(&[]); 3];
             let filled = batch.fill(&mut slices);
-            let flat: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+            let flat: Vec<u8> = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
             let now = &flat[..flat.len().min(at_most)];
             all.extend_from_slice(now);
             let count = now.len();
@@ -398,7 +420,9 @@ mod tests {
         outbox.publish(&message(b"1")).unwrap();
         outbox.line(b"SUB y 2\r\n".to_vec());
         let large = Bytes::from_static(b"large");
-        outbox.publish_shared(&message(&large), large.clone()).unwrap();
+        outbox
+            .publish_shared(&message(&large), large.clone())
+            .unwrap();
         outbox.ping();
         outbox.publish(&message(b"3")).unwrap();
         outbox.pong();
@@ -410,7 +434,11 @@ mod tests {
         let whole = b"PONG\r\nSUB x 1\r\nPUB a 1\r\n1\r\nSUB y 2\r\nPUB a 5\r\nlarge\r\nPING\r\nPUB a 1\r\n3\r\n";
         for at_most in 1..=whole.len() {
             let cut = written(&mut filled(), at_most);
-            assert_eq!(cut.escape_ascii().to_string(), whole.escape_ascii().to_string(), "{at_most}");
+            assert_eq!(
+                cut.escape_ascii().to_string(),
+                whole.escape_ascii().to_string(),
+                "{at_most}"
+            );
         }
     }
 
@@ -422,7 +450,10 @@ mod tests {
         outbox.open(b"SUB x 1\r\n".to_vec());
         let bytes = written(&mut outbox, usize::MAX);
         let text = b"SUB x 1\r\nPUB a 1\r\n1\r\nPUB a 5\r\nlarge\r\nPUB a 1\r\n3\r\n";
-        assert_eq!(bytes.escape_ascii().to_string(), text.escape_ascii().to_string());
+        assert_eq!(
+            bytes.escape_ascii().to_string(),
+            text.escape_ascii().to_string()
+        );
     }
 
     #[test]
@@ -443,11 +474,20 @@ mod tests {
 
     #[test]
     fn a_full_outbox_refuses_and_queues_nothing() {
-        let limits = OutboxLimits { connected_bytes_max: 20, pending_bytes_max: 10 };
+        let limits = OutboxLimits {
+            connected_bytes_max: 20,
+            pending_bytes_max: 10,
+        };
         let mut outbox = Outbox::new(limits);
         outbox.publish(&message(b"1")).unwrap();
         let full = outbox.publish(&message(b"2")).unwrap_err();
-        assert_eq!(full, OutboxFull { waiting_bytes: 12, bytes_max: 10 });
+        assert_eq!(
+            full,
+            OutboxFull {
+                waiting_bytes: 12,
+                bytes_max: 10
+            }
+        );
         assert_eq!(outbox.published().0, 1);
         outbox.open(Vec::new());
         outbox.publish(&message(b"2")).unwrap();

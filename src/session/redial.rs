@@ -54,7 +54,13 @@ const AUTH_FAILURES_MAX: u32 = 2;
 
 impl Redial {
     pub(crate) fn new(servers: Vec<ServerAddr>, options: RedialOptions, seed: u64) -> Self {
-        let servers = servers.into_iter().map(|addr| Server { addr, auth_failures: 0 }).collect();
+        let servers = servers
+            .into_iter()
+            .map(|addr| Server {
+                addr,
+                auth_failures: 0,
+            })
+            .collect();
         Self {
             servers,
             next: 0,
@@ -75,12 +81,20 @@ impl Redial {
     ///
     /// `None` when the outage has used up its attempts, or the list is empty.
     pub(crate) fn next_server(&mut self) -> Option<ServerAddr> {
-        if self.options.attempts_max.is_some_and(|max| self.attempts >= max) {
+        if self
+            .options
+            .attempts_max
+            .is_some_and(|max| self.attempts >= max)
+        {
             return None;
         }
         self.attempts = self.attempts.saturating_add(1);
         let addr = self.servers.get(self.next)?.addr.clone();
-        self.next = self.next.saturating_add(1).checked_rem(self.servers.len()).unwrap_or(0);
+        self.next = self
+            .next
+            .saturating_add(1)
+            .checked_rem(self.servers.len())
+            .unwrap_or(0);
         Some(addr)
     }
 
@@ -98,15 +112,17 @@ impl Redial {
             return now;
         }
         let away = now.saturating_sub(self.away_since);
-        let full = away
-            .checked_div(PAUSE_SHARE)
-            .unwrap_or_default()
-            .clamp(self.options.pause_min, self.options.pause_max.max(self.options.pause_min));
+        let full = away.checked_div(PAUSE_SHARE).unwrap_or_default().clamp(
+            self.options.pause_min,
+            self.options.pause_max.max(self.options.pause_min),
+        );
         // Between half and the whole, so that many clients of one server do not return at once.
         let half = full.checked_div(2).unwrap_or_default();
         let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
         now.saturating_add(half)
-            .saturating_add(Duration::from_nanos(self.jitter.below(spread.saturating_add(1))))
+            .saturating_add(Duration::from_nanos(
+                self.jitter.below(spread.saturating_add(1)),
+            ))
     }
 
     /// `addr` refused our credentials. Returns true when it did so too often to go on.
@@ -131,7 +147,11 @@ mod tests {
     use super::*;
 
     fn redial(servers: &str) -> Redial {
-        Redial::new(ServerAddr::parse_list(servers).unwrap(), RedialOptions::default(), 1)
+        Redial::new(
+            ServerAddr::parse_list(servers).unwrap(),
+            RedialOptions::default(),
+            1,
+        )
     }
 
     #[test]
@@ -155,13 +175,19 @@ mod tests {
             let now = Duration::from_millis(away);
             let pause = redial.due_after_failure(now) - now;
             let most = (now / 4).clamp(Duration::from_millis(10), Duration::from_secs(4));
-            assert!(pause <= most && pause >= most / 2, "{away} ms away, {pause:?} pause");
+            assert!(
+                pause <= most && pause >= most / 2,
+                "{away} ms away, {pause:?} pause"
+            );
         }
     }
 
     #[test]
     fn attempts_end_at_their_maximum_and_begin_anew_with_an_outage() {
-        let options = RedialOptions { attempts_max: Some(2), ..RedialOptions::default() };
+        let options = RedialOptions {
+            attempts_max: Some(2),
+            ..RedialOptions::default()
+        };
         let mut redial = Redial::new(ServerAddr::parse_list("a").unwrap(), options, 1);
         redial.begin(Duration::ZERO);
         assert!(redial.next_server().is_some() && redial.next_server().is_some());

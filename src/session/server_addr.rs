@@ -90,11 +90,19 @@ impl FromStr for ServerAddr {
         if host.is_empty() {
             return Err(ServerAddrError::NoHost);
         }
-        if let Some(found) = host.chars().find(|c| c.is_whitespace() || c.is_control() || "/?#".contains(*c)) {
+        if let Some(found) = host
+            .chars()
+            .find(|c| c.is_whitespace() || c.is_control() || "/?#".contains(*c))
+        {
             return Err(ServerAddrError::HostCharacter(found));
         }
         let credentials = userinfo.map(parse_userinfo).transpose()?;
-        Ok(Self { scheme, host: host.to_owned(), port, credentials })
+        Ok(Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+            credentials,
+        })
     }
 }
 
@@ -144,16 +152,30 @@ impl fmt::Display for ServerAddrError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scheme(found) => {
-                write!(out, "scheme `{}` in a server address, allowed are nats and tls", found.escape_debug())
+                write!(
+                    out,
+                    "scheme `{}` in a server address, allowed are nats and tls",
+                    found.escape_debug()
+                )
             }
             Self::NoHost => out.write_str("server address without a host"),
             Self::HostCharacter(found) => {
-                write!(out, "`{}` in the host of a server address", found.escape_debug())
+                write!(
+                    out,
+                    "`{}` in the host of a server address",
+                    found.escape_debug()
+                )
             }
             Self::Port(found) => {
-                write!(out, "port `{}` in a server address, allowed are 1 to 65535", found.escape_debug())
+                write!(
+                    out,
+                    "port `{}` in a server address, allowed are 1 to 65535",
+                    found.escape_debug()
+                )
             }
-            Self::Escape => out.write_str("broken % escape in the user or password of a server address"),
+            Self::Escape => {
+                out.write_str("broken % escape in the user or password of a server address")
+            }
         }
     }
 }
@@ -162,7 +184,9 @@ impl std::error::Error for ServerAddrError {}
 
 fn split_port(place: &str) -> Result<(&str, u16), ServerAddrError> {
     if let Some(rest) = place.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or(ServerAddrError::HostCharacter('['))?;
+        let (host, after) = rest
+            .split_once(']')
+            .ok_or(ServerAddrError::HostCharacter('['))?;
         return match after.strip_prefix(':') {
             Some(port) => Ok((host, parse_port(port)?)),
             None if after.is_empty() => Ok((host, DEFAULT_PORT)),
@@ -186,9 +210,10 @@ fn parse_port(text: &str) -> Result<u16, ServerAddrError> {
 
 fn parse_userinfo(text: &str) -> Result<UrlCredentials, ServerAddrError> {
     match text.split_once(':') {
-        Some((user, password)) => {
-            Ok(UrlCredentials::UserAndPassword(unescape(user)?, unescape(password)?))
-        }
+        Some((user, password)) => Ok(UrlCredentials::UserAndPassword(
+            unescape(user)?,
+            unescape(password)?,
+        )),
         None => Ok(UrlCredentials::Token(unescape(text)?)),
     }
 }
@@ -239,22 +264,44 @@ mod tests {
         let expected = UrlCredentials::UserAndPassword("me".into(), "p@ss".into());
         assert_eq!(addr.credentials(), Some(&expected));
         assert_eq!(format!("{addr} {addr:?}"), "nats://h:4222 nats://h:4222");
-        assert!(!format!("{:?}", addr.credentials()).contains("ss"));
-        assert_eq!(parsed("s3cret@h").credentials(), Some(&UrlCredentials::Token("s3cret".into())));
+        assert!(!format!("{:?}", addr.credentials()).contains("p@ss"));
+        assert_eq!(
+            parsed("s3cret@h").credentials(),
+            Some(&UrlCredentials::Token("s3cret".into()))
+        );
     }
 
     #[test]
     fn a_bad_address_says_what_was_found_and_what_is_allowed() {
         for (text, expected) in [
-            ("http://h", "scheme `http` in a server address, allowed are nats and tls"),
+            (
+                "http://h",
+                "scheme `http` in a server address, allowed are nats and tls",
+            ),
             ("nats://", "server address without a host"),
-            ("h:0", "port `0` in a server address, allowed are 1 to 65535"),
-            ("h:+1", "port `+1` in a server address, allowed are 1 to 65535"),
-            ("h:99999", "port `99999` in a server address, allowed are 1 to 65535"),
+            (
+                "h:0",
+                "port `0` in a server address, allowed are 1 to 65535",
+            ),
+            (
+                "h:+1",
+                "port `+1` in a server address, allowed are 1 to 65535",
+            ),
+            (
+                "h:99999",
+                "port `99999` in a server address, allowed are 1 to 65535",
+            ),
             ("h/x", "`/` in the host of a server address"),
-            ("a%zz@h", "broken % escape in the user or password of a server address"),
+            (
+                "a%zz@h",
+                "broken % escape in the user or password of a server address",
+            ),
         ] {
-            assert_eq!(text.parse::<ServerAddr>().unwrap_err().to_string(), expected, "{text}");
+            assert_eq!(
+                text.parse::<ServerAddr>().unwrap_err().to_string(),
+                expected,
+                "{text}"
+            );
         }
         assert!(ServerAddr::parse_list("a,,b").is_err());
         assert_eq!(ServerAddr::parse_list("a, b").unwrap().len(), 2);

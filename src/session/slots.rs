@@ -22,7 +22,11 @@ struct Slot<T> {
 impl<T> Slots<T> {
     /// Makes an empty table; `first_key` is the key of the first entry (a sid starts at 1).
     pub(crate) const fn new(first_key: u64) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), first_key }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            first_key,
+        }
     }
 
     /// Adds an entry; `None` when 2^32 entries are alive.
@@ -31,7 +35,10 @@ impl<T> Slots<T> {
             Some(index) => index,
             None => {
                 let index = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(Slot { generation: 0, entry: None });
+                self.slots.push(Slot {
+                    generation: 0,
+                    entry: None,
+                });
                 index
             }
         };
@@ -44,13 +51,21 @@ impl<T> Slots<T> {
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
         let (index, generation) = self.locate(key);
         let slot = self.slots.get(index)?;
-        if slot.generation == generation { slot.entry.as_ref() } else { None }
+        if slot.generation == generation {
+            slot.entry.as_ref()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let (index, generation) = self.locate(key);
         let slot = self.slots.get_mut(index)?;
-        if slot.generation == generation { slot.entry.as_mut() } else { None }
+        if slot.generation == generation {
+            slot.entry.as_mut()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
@@ -80,7 +95,10 @@ impl<T> Slots<T> {
         self.iter().map(|(key, _)| key).collect()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the key is cut into its two halves")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the key is cut into its two halves"
+    )]
     const fn locate(&self, key: u64) -> (usize, u32) {
         let key = key.wrapping_sub(self.first_key);
         (key as u32 as usize, (key >> INDEX_BITS) as u32)

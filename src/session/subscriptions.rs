@@ -36,7 +36,9 @@ pub(crate) enum Route {
 
 impl Subscriptions {
     pub(crate) const fn new() -> Self {
-        Self { table: Slots::new(FIRST_SID) }
+        Self {
+            table: Slots::new(FIRST_SID),
+        }
     }
 
     /// Adds a subscription and returns its sid and the line that tells the server.
@@ -85,6 +87,21 @@ impl Subscriptions {
         Some(unsubscribe_line(sid, None))
     }
 
+    /// Drains every subscription but those of the mailbox `kept`.
+    pub(crate) fn drain_all(&mut self, kept: u64) -> Vec<u8> {
+        let sids = self.table.keys();
+        let is_drained = |sid: &u64| {
+            self.table
+                .get(*sid)
+                .is_some_and(|entry| entry.mailbox != kept)
+        };
+        let sids: Vec<u64> = sids.into_iter().filter(is_drained).collect();
+        sids.into_iter()
+            .filter_map(|sid| self.drain(sid))
+            .flatten()
+            .collect()
+    }
+
     /// Counts one message for `sid` and says where it goes.
     pub(crate) fn route(&mut self, sid: u64) -> Route {
         let Some(entry) = self.table.get_mut(sid) else {
@@ -92,7 +109,9 @@ impl Subscriptions {
         };
         entry.delivered = entry.delivered.saturating_add(1);
         let mailbox = entry.mailbox;
-        let is_last = entry.delivered_max.is_some_and(|max| entry.delivered >= max);
+        let is_last = entry
+            .delivered_max
+            .is_some_and(|max| entry.delivered >= max);
         if is_last {
             self.table.remove(sid);
         }
@@ -102,7 +121,7 @@ impl Subscriptions {
     /// The lines that restore every live subscription, what is left of its maximum included.
     ///
     /// The server counts a maximum from the SUB, so the new one is what remains.
-    pub(crate) fn replay(&mut self) -> Vec<u8> {
+    pub(crate) fn replay(&self) -> Vec<u8> {
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter() {
             if entry.is_draining {
@@ -141,7 +160,9 @@ mod tests {
     fn subscriptions() -> (Subscriptions, u64) {
         let mut subscriptions = Subscriptions::new();
         let group = QueueGroup::new("g").ok();
-        let (sid, line) = subscriptions.add(Filter::new("a.*").unwrap(), group, 7).unwrap();
+        let (sid, line) = subscriptions
+            .add(Filter::new("a.*").unwrap(), group, 7)
+            .unwrap();
         assert_eq!(line, b"SUB a.* g 1\r\n");
         (subscriptions, sid)
     }
@@ -149,11 +170,26 @@ mod tests {
     #[test]
     fn what_is_left_of_a_maximum_is_restored() {
         let (mut subscriptions, sid) = subscriptions();
-        assert_eq!(subscriptions.limit(sid, 3), Some((b"UNSUB 1 3\r\n".to_vec(), false)));
-        assert_eq!(subscriptions.route(sid), Route::Mailbox { mailbox: 7, is_last: false });
+        assert_eq!(
+            subscriptions.limit(sid, 3),
+            Some((b"UNSUB 1 3\r\n".to_vec(), false))
+        );
+        assert_eq!(
+            subscriptions.route(sid),
+            Route::Mailbox {
+                mailbox: 7,
+                is_last: false
+            }
+        );
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\nUNSUB 1 2\r\n");
         subscriptions.route(sid);
-        assert_eq!(subscriptions.route(sid), Route::Mailbox { mailbox: 7, is_last: true });
+        assert_eq!(
+            subscriptions.route(sid),
+            Route::Mailbox {
+                mailbox: 7,
+                is_last: true
+            }
+        );
         assert_eq!(subscriptions.route(sid), Route::Nowhere);
         assert_eq!(subscriptions.replay(), b"");
     }
@@ -162,14 +198,20 @@ mod tests {
     fn a_maximum_already_reached_ends_at_once() {
         let (mut subscriptions, sid) = subscriptions();
         subscriptions.route(sid);
-        assert_eq!(subscriptions.limit(sid, 1), Some((b"UNSUB 1\r\n".to_vec(), true)));
+        assert_eq!(
+            subscriptions.limit(sid, 1),
+            Some((b"UNSUB 1\r\n".to_vec(), true))
+        );
         assert_eq!(subscriptions.limit(sid, 1), None);
     }
 
     #[test]
     fn a_maximum_that_the_server_would_misread_is_kept_here() {
         let (mut subscriptions, sid) = subscriptions();
-        assert_eq!(subscriptions.limit(sid, 1_000_000_000), Some((Vec::new(), false)));
+        assert_eq!(
+            subscriptions.limit(sid, 1_000_000_000),
+            Some((Vec::new(), false))
+        );
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
     }
 
@@ -178,6 +220,9 @@ mod tests {
         let (mut subscriptions, sid) = subscriptions();
         assert_eq!(subscriptions.drain(sid), Some(b"UNSUB 1\r\n".to_vec()));
         assert_eq!(subscriptions.replay(), b"");
-        assert!(matches!(subscriptions.route(sid), Route::Mailbox { .. }), "late ones still arrive");
+        assert!(
+            matches!(subscriptions.route(sid), Route::Mailbox { .. }),
+            "late ones still arrive"
+        );
     }
 }

@@ -124,10 +124,10 @@ impl<'a> Publish<'a> {
     /// Bytes of the whole frame.
     #[must_use]
     pub const fn encoded_len(&self) -> usize {
-        let word = if self.has_headers() { 5 } else { 4 };
+        let word_and_line_ends = if self.has_headers() { 9 } else { 8 };
         self.line_len()
             .saturating_add(self.body_len())
-            .saturating_add(word + 4)
+            .saturating_add(word_and_line_ends)
     }
 
     /// Appends the frame.
