@@ -2,6 +2,8 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "jetstream")]
+pub mod jetstream;
 pub mod jitter;
 #[cfg(feature = "client")]
 pub mod session;
