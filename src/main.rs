@@ -1,1 +1,2 @@
+//! The `natseq` program.
 fn main() {}
