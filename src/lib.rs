@@ -5,6 +5,7 @@ pub mod client;
 #[cfg(feature = "jetstream")]
 pub mod jetstream;
 pub mod jitter;
+pub mod sequence;
 #[cfg(feature = "client")]
 pub mod session;
 pub mod subject;

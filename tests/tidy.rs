@@ -16,12 +16,24 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("wire", &["subject"]),
     ("sequence", &["subject", "jitter"]),
     ("session", &["wire", "subject", "jitter"]),
-    ("client", &["session", "sequence", "wire", "subject", "jitter"]),
+    (
+        "client",
+        &["session", "sequence", "wire", "subject", "jitter"],
+    ),
     ("jetstream", &["client", "wire", "subject"]),
     ("broker", &["wire", "subject", "jitter"]),
     (
         "cli",
-        &["broker", "jetstream", "client", "session", "sequence", "wire", "subject", "jitter"],
+        &[
+            "broker",
+            "jetstream",
+            "client",
+            "session",
+            "sequence",
+            "wire",
+            "subject",
+            "jitter",
+        ],
     ),
 ];
 
@@ -30,13 +42,22 @@ const FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "fuzz", ".ci"]
 const TOOL_FOLDERS: &[&str] = &["target", ".git"];
 
 /// Files whose format has no comments, or whose text is not ours.
-const WITHOUT_PURPOSE: &[&str] =
-    &["LICENSE-MIT", "LICENSE-APACHE", "Cargo.toml", "Cargo.lock", "package-lock.json", "package.json"];
+const WITHOUT_PURPOSE: &[&str] = &[
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "Cargo.toml",
+    "Cargo.lock",
+    "package-lock.json",
+    "package.json",
+];
 
 #[test]
 fn layers_import_only_what_the_table_allows() {
     let mut wrong = Vec::new();
-    for file in files().iter().filter(|file| file.starts_with("src") && is_rust(file)) {
+    for file in files()
+        .iter()
+        .filter(|file| file.starts_with("src") && is_rust(file))
+    {
         let Some(layer) = layer(file) else { continue };
         let (_, allowed) = IMPORTS
             .iter()
@@ -54,7 +75,10 @@ fn layers_import_only_what_the_table_allows() {
 #[test]
 fn no_path_climbs_out_of_its_layer() {
     let mut wrong = Vec::new();
-    for file in files().iter().filter(|file| file.starts_with("src") && is_rust(file)) {
+    for file in files()
+        .iter()
+        .filter(|file| file.starts_with("src") && is_rust(file))
+    {
         // `src/wire/parser.rs` is `crate::wire::parser`, from which the second `super` is the crate.
         let is_folder_root = file.file_name().is_some_and(|name| name == "mod.rs");
         let depth = file.components().count() - 1 - usize::from(is_folder_root);
@@ -64,7 +88,12 @@ fn no_path_climbs_out_of_its_layer() {
                 depth_here = depth + 1;
             }
             if !is_comment(line) && line.contains(&"super::".repeat(depth_here.max(1))) {
-                wrong.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                wrong.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
             }
         }
     }
@@ -90,12 +119,16 @@ fn every_file_says_first_what_it_is_for() {
     let mut wrong = Vec::new();
     for file in files() {
         let name = file.file_name().unwrap().to_str().unwrap();
-        let extension = file.extension().map_or("", |extension| extension.to_str().unwrap());
+        let extension = file
+            .extension()
+            .map_or("", |extension| extension.to_str().unwrap());
         if WITHOUT_PURPOSE.contains(&name) || name.starts_with(".git") {
             continue;
         }
         let bytes = fs::read(root().join(&file)).unwrap();
-        let Ok(text) = String::from_utf8(bytes) else { continue };
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         let says = match extension {
@@ -117,13 +150,24 @@ fn every_file_says_first_what_it_is_for() {
 #[test]
 fn no_file_points_outside_the_repository() {
     // Taken apart, so that this file does not find itself.
-    let outside = [concat!("..", "/shared"), concat!("/wo", "rk/"), concat!("/tm", "p/plan")];
+    let outside = [
+        concat!("..", "/shared"),
+        concat!("/wo", "rk/"),
+        concat!("/tm", "p/plan"),
+    ];
     let mut wrong = Vec::new();
     for file in files() {
-        let Ok(text) = String::from_utf8(fs::read(root().join(&file)).unwrap()) else { continue };
+        let Ok(text) = String::from_utf8(fs::read(root().join(&file)).unwrap()) else {
+            continue;
+        };
         for (number, line) in text.lines().enumerate() {
             if outside.iter().any(|path| line.contains(path)) {
-                wrong.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                wrong.push(format!(
+                    "{}:{}: {}",
+                    file.display(),
+                    number + 1,
+                    line.trim()
+                ));
             }
         }
     }
@@ -133,7 +177,10 @@ fn no_file_points_outside_the_repository() {
 #[test]
 fn the_check_sees_a_forbidden_import() {
     let text = "// crate::cli\nuse crate::{\n    wire::{Parser, Step},\n    cli,\n};\nfn f() { crate::session::g() }";
-    let names: Vec<_> = crate_paths(text).into_iter().map(|(_, name)| name).collect();
+    let names: Vec<_> = crate_paths(text)
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
     assert_eq!(names, ["wire", "cli", "session"]);
 }
 
@@ -186,8 +233,10 @@ fn first_segments(rest: &str) -> Vec<String> {
 }
 
 fn identifier(text: &str) -> Option<String> {
-    let name: String =
-        text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    let name: String = text
+        .chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -216,7 +265,14 @@ fn files() -> Vec<PathBuf> {
             let name = entry.file_name().into_string().unwrap();
             let kind = entry.file_type().unwrap();
             // Corpora and artifacts hold bytes, not text.
-            let skipped = ["target", ".git", "node_modules", "__pycache__", "corpus", "artifacts"];
+            let skipped = [
+                "target",
+                ".git",
+                "node_modules",
+                "__pycache__",
+                "corpus",
+                "artifacts",
+            ];
             if skipped.contains(&name.as_str()) {
                 continue;
             }

@@ -1,0 +1,92 @@
+//! Subjects of the control plane: a mirror of the data subjects, so that the same permissions fit.
+
+use crate::subject::{Filter, Subject, SubjectError};
+
+use super::source::SourceName;
+
+/// What control subjects begin with unless told otherwise.
+pub const DEFAULT_PREFIX: &str = "_SEQ";
+
+/// Makes control subjects under one prefix. Senders and receivers must agree on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ControlSubjects {
+    prefix: Subject,
+}
+
+impl ControlSubjects {
+    /// Takes the prefix.
+    #[must_use]
+    pub const fn new(prefix: Subject) -> Self {
+        Self { prefix }
+    }
+
+    /// Where a source with this scope publishes its heartbeats: `_SEQ.HB.<scope>`, with `_st` for
+    /// `*` and `_gt` for `>`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid scope.
+    pub fn heartbeat(&self, scope: &Filter) -> Result<Subject, SubjectError> {
+        let mut text = format!("{}.HB", self.prefix.as_str());
+        for token in scope.as_str().split('.') {
+            text.push('.');
+            text.push_str(match token {
+                "*" => "_st",
+                ">" => "_gt",
+                literal => literal,
+            });
+        }
+        Subject::new(&text)
+    }
+
+    /// What a receiver of `filter` subscribes to for heartbeats: every scope that the filter
+    /// covers matches.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid filter.
+    pub fn heartbeats(&self, filter: &Filter) -> Result<Filter, SubjectError> {
+        Filter::new(&format!("{}.HB.{}", self.prefix.as_str(), filter.as_str()))
+    }
+
+    /// Where a source listens for repair requests: `_SEQ.RX.<source>.<epoch>`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid name.
+    pub fn repair(&self, source: &SourceName, epoch: u64) -> Result<Subject, SubjectError> {
+        Subject::new(&format!("{}.RX.{source}.{epoch}", self.prefix.as_str()))
+    }
+}
+
+impl Default for ControlSubjects {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "the literal is a subject")]
+        Self::new(Subject::new(DEFAULT_PREFIX).expect("a literal subject"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_hears_every_scope_that_its_filter_covers() {
+        let subjects = ControlSubjects::default();
+        let cases = [
+            ("orders.>", "orders.>", true),
+            ("orders.>", "orders.eu.*", true),
+            ("orders.*", "orders.*", true),
+            (">", "a", true),
+            ("d.x", "d.x", true),
+            ("orders.eu", "orders.>", false),
+            ("orders.eu.*", "orders.us.*", false),
+        ];
+        for (filter, scope, is_heard) in cases {
+            let filter = subjects.heartbeats(&Filter::new(filter).unwrap()).unwrap();
+            let heartbeat = subjects.heartbeat(&Filter::new(scope).unwrap()).unwrap();
+            let subject = heartbeat.as_str().as_bytes();
+            assert_eq!(filter.matches(subject), is_heard, "{filter:?} {scope}");
+        }
+    }
+}

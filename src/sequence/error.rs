@@ -1,0 +1,62 @@
+//! Why a message was not stamped. It has taken no number then.
+
+use core::fmt;
+use core::time::Duration;
+
+/// Why a [`Sender`](super::Sender) refuses a message. It stays usable unless it is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The subject lies outside the source's scope.
+    OutOfScope,
+    /// With its stamp and the room that a repair needs the message is larger than the server takes.
+    TooLarge {
+        /// Bytes of headers, stamp, payload and room for repair.
+        found: usize,
+        /// The server's bound in bytes.
+        max: usize,
+    },
+    /// What is retained may not be forgotten yet; `free_at` is when the oldest may be.
+    RetentionFull {
+        /// When to try again.
+        free_at: Duration,
+    },
+    /// The message is larger than everything that may be retained.
+    TooLargeToRetain {
+        /// Bytes.
+        found: usize,
+        /// The bound in bytes.
+        max: usize,
+    },
+    /// The numbers are used up: begin a new epoch.
+    NumbersUsedUp,
+    /// The source is closed.
+    Closed,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfScope => out.write_str("subject lies outside the source's scope"),
+            Self::TooLarge { found, max } => {
+                write!(
+                    out,
+                    "{found} bytes with stamp and room for repair exceed {max} bytes"
+                )
+            }
+            Self::RetentionFull { .. } => {
+                out.write_str("retention is full of messages that may not be forgotten yet")
+            }
+            Self::TooLargeToRetain { found, max } => {
+                write!(
+                    out,
+                    "{found} bytes exceed the {max} bytes that may be retained"
+                )
+            }
+            Self::NumbersUsedUp => out.write_str("the epoch's numbers are used up"),
+            Self::Closed => out.write_str("source is closed"),
+        }
+    }
+}
+
+impl core::error::Error for SendError {}

@@ -1,0 +1,147 @@
+//! What a receiver tells its owner.
+
+use core::fmt;
+
+use super::source::SourceName;
+
+/// Where a message comes from and how it came.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Origin {
+    /// The source.
+    pub source: SourceName,
+    /// Its run.
+    pub epoch: u64,
+    /// The message's number.
+    pub seq: u64,
+    /// Whether it came as a repair.
+    pub is_repaired: bool,
+    /// Numbers directly before it that were undecided when it was delivered.
+    pub gap_before: u64,
+}
+
+/// Something that a receiver found out, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<M> {
+    /// A message, delivered once.
+    Message {
+        /// The caller's message.
+        message: M,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// A message without a valid stamp.
+    Unsequenced {
+        /// The caller's message.
+        message: M,
+    },
+    /// Numbers are missing; they are being asked for, or about to be reported lost.
+    Gap {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// The first missing number.
+        from: u64,
+        /// The last missing number.
+        to: u64,
+    },
+    /// Numbers are lost for good. No number is reported twice, and none is delivered after.
+    Lost {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// The first lost number.
+        from: u64,
+        /// The last lost number.
+        to: u64,
+        /// Why.
+        reason: LossReason,
+    },
+    /// A source was heard for the first time, or began a new run.
+    EpochStarted {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// The run before it, when it was known.
+        previous: Option<u64>,
+        /// Whether the last number of the run before is known; false after a crash, when numbers
+        /// that nobody saw may have been lost.
+        is_tail_known: bool,
+    },
+    /// The source broke its promise to be heard. Nothing is reported lost for that.
+    SourceSilent {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+    },
+    /// The source said that it has ended, and every number is decided.
+    SourceEnded {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// Its last number; 0 when it sent none.
+        last_seq: u64,
+    },
+    /// A run that was superseded sent new numbers; they are dropped.
+    Conflict {
+        /// The source.
+        source: SourceName,
+        /// The run that should have ended.
+        epoch: u64,
+    },
+    /// The table of sources is full; this one was forgotten and begins anew when it is heard.
+    SourceEvicted {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+    },
+}
+
+/// Why numbers are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// They are missing, and the receiver only detects.
+    Missing,
+    /// The source says that it no longer has them.
+    NotRetained,
+    /// Nobody answers for the source any more.
+    SourceGone,
+    /// Nothing was won back within the gap timeout.
+    Timeout,
+    /// There were more gaps than the receiver may hold.
+    Overflow,
+}
+
+impl LossReason {
+    /// A word for machines: `missing`, `not_retained`, `source_gone`, `timeout`, `overflow`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::NotRetained => "not_retained",
+            Self::SourceGone => "source_gone",
+            Self::Timeout => "timeout",
+            Self::Overflow => "overflow",
+        }
+    }
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Missing => "missing",
+            Self::NotRetained => "no longer retained by the source",
+            Self::SourceGone => "nobody answers for the source",
+            Self::Timeout => "not won back in time",
+            Self::Overflow => "more gaps than the receiver may hold",
+        })
+    }
+}

@@ -1,0 +1,827 @@
+//! What a receiver knows of one run of one source: which numbers are decided and which are not.
+//!
+//! ```text
+//!   base ......... highest        every number in between is delivered, lost, held, or in a gap
+//!         ^^  ^^^
+//!         gaps: ascending, disjoint, the oldest first
+//! ```
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::jitter::Jitter;
+
+use super::event::{Event, LossReason, Origin};
+use super::heartbeat::{Heartbeat, HeartbeatKind};
+use super::ranges::{REQUEST_RANGES_MAX, Ranges, width};
+use super::receiver::{Delivery, ReceiverOptions, Weight};
+use super::repair::RepairEnd;
+use super::source::SourceName;
+use super::stamp::Stamp;
+
+/// A heartbeat that jumps further is believed only when the source repeats it to us.
+const JUMP_MAX: u64 = 1 << 20;
+/// The longest text of a request.
+const REQUEST_BYTES_MAX: usize = 1_024;
+/// Bounds of the time after which an unanswered request is sent again.
+const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Sources answer the same request only once in 10 ms.
+const REPEAT_PAUSE: Duration = Duration::from_millis(12);
+/// The pause after "nobody listens".
+const NOBODY_PAUSE: Duration = Duration::from_millis(250);
+/// "Nobody listens" this often in a row, and an ended source is taken as gone.
+const NOBODY_MAX: u32 = 2;
+/// The longest pause between questions for the source's scope.
+const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Counts of one run of one source, as one receiver sees it.
+///
+/// `base` to `highest` are the numbers owed: each is delivered, lost or undecided.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct LineStatistics {
+    /// The source.
+    pub source: SourceName,
+    /// Its run.
+    pub epoch: u64,
+    /// The first number owed.
+    pub base: u64,
+    /// The highest number known to have been sent; `base` - 1 when none is owed.
+    pub highest: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Delivered messages that came as repairs.
+    pub repaired: u64,
+    /// Messages dropped because their number was decided already.
+    pub duplicates: u64,
+    /// Numbers reported lost.
+    pub lost: u64,
+    /// Numbers that are missing, or held back for the order.
+    pub undecided: u64,
+    /// Numbers that were missing where the subscription does not prove that they were meant for it.
+    pub unverifiable: u64,
+    /// Whether the source has said that it ended, or a later run took its place.
+    pub is_ended: bool,
+}
+
+/// Everything that a line needs from its receiver.
+pub(super) struct Surroundings<'a, M> {
+    pub(super) now: Duration,
+    pub(super) options: &'a ReceiverOptions,
+    pub(super) events: &'a mut VecDeque<Event<M>>,
+    pub(super) jitter: &'a mut Jitter,
+    /// When the path to the source changed last: older bytes may come late until it has settled.
+    pub(super) path_changed: Option<Duration>,
+}
+
+impl<M> Surroundings<'_, M> {
+    /// Whether bytes may overtake each other now.
+    fn is_unsettled(&self) -> bool {
+        let time = self.options.path_change_time;
+        self.path_changed
+            .is_some_and(|at| self.now < at.saturating_add(time))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Line<M> {
+    source: SourceName,
+    epoch: u64,
+    prefix: Vec<u8>,
+    base: u64,
+    highest: u64,
+    coverage: Coverage,
+    gaps: BTreeMap<u64, Gap>,
+    missing: u64,
+    held: BTreeMap<u64, Held<M>>,
+    held_bytes: usize,
+    asked: Option<Asked>,
+    ask_after: Duration,
+    answer_time: Duration,
+    fruitless: u32,
+    nobody: u32,
+    question: Option<Question>,
+    progress: Duration,
+    next: Duration,
+    pub(super) heard: Duration,
+    pub(super) is_silent: bool,
+    end: Option<u64>,
+    is_superseded: bool,
+    is_end_told: bool,
+    delivered: u64,
+    repaired: u64,
+    duplicates: u64,
+    lost: u64,
+    unverifiable: u64,
+}
+
+/// Whether the subscription is sure to get every message of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coverage {
+    /// The source's scope is not known.
+    Unknown,
+    /// It is: gaps are losses.
+    Whole,
+    /// It is not: gaps are no news.
+    Part,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    to: u64,
+    /// When to ask.
+    due: Duration,
+    born: Duration,
+    /// The source no longer has it; late bytes may still bring it until then.
+    gone_due: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Held<M> {
+    message: M,
+    bytes: usize,
+    is_repaired: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    ranges: Ranges,
+    at: Duration,
+    due: Duration,
+    has_won: bool,
+}
+
+/// A question for the source's scope.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    due: Duration,
+    pause: Duration,
+}
+
+impl<M: Weight> Line<M> {
+    /// Begins a line whose first owed number is `base`.
+    pub(super) fn new(source: SourceName, epoch: u64, base: u64, now: Duration) -> Self {
+        let mut prefix = Vec::new();
+        Stamp::write_prefix(&mut prefix, &source, epoch);
+        Self {
+            source,
+            epoch,
+            prefix,
+            base,
+            highest: base.saturating_sub(1),
+            coverage: Coverage::Unknown,
+            gaps: BTreeMap::new(),
+            missing: 0,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            asked: None,
+            ask_after: Duration::ZERO,
+            answer_time: ANSWER_TIME_MIN,
+            fruitless: 0,
+            nobody: 0,
+            question: Some(Question {
+                due: now,
+                pause: NOBODY_PAUSE,
+            }),
+            progress: Duration::ZERO,
+            next: Duration::from_secs(1),
+            heard: now,
+            is_silent: false,
+            end: None,
+            is_superseded: false,
+            is_end_told: false,
+            delivered: 0,
+            repaired: 0,
+            duplicates: 0,
+            lost: 0,
+            unverifiable: 0,
+        }
+    }
+
+    pub(super) const fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Whether anything waits for time or for an answer.
+    pub(super) fn is_active(&self) -> bool {
+        !self.gaps.is_empty() || self.question.is_some()
+    }
+
+    /// Whether every number is decided.
+    pub(super) fn is_settled(&self) -> bool {
+        self.gaps.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether nothing more is to come.
+    pub(super) fn is_ended(&self) -> bool {
+        (self.end.is_some() || self.is_superseded) && self.is_settled()
+    }
+
+    pub(super) fn statistics(&self) -> LineStatistics {
+        let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
+        LineStatistics {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            base: self.base,
+            highest: self.highest,
+            delivered: self.delivered,
+            repaired: self.repaired,
+            duplicates: self.duplicates,
+            lost: self.lost,
+            undecided: self.missing.saturating_add(held),
+            unverifiable: self.unverifiable,
+            is_ended: self.is_ended(),
+        }
+    }
+
+    /// The subscription shares its messages with others: no number is owed to it alone.
+    pub(super) fn share(&mut self) {
+        self.coverage = Coverage::Part;
+        self.question = None;
+    }
+
+    /// Takes a message. Returns false when its run was superseded and its number is new.
+    pub(super) fn handle_message(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        seq: u64,
+        message: M,
+        is_repaired: bool,
+    ) -> bool {
+        self.hear(around.now);
+        if seq > self.highest {
+            if self.is_superseded {
+                return false;
+            }
+            self.advance(around, seq.saturating_sub(1));
+            let gap_before = match self.gaps.last_key_value() {
+                Some((from, gap)) if gap.to == self.highest => width(*from, gap.to),
+                _ => 0,
+            };
+            self.highest = seq;
+            self.settle(around, seq, message, is_repaired, gap_before);
+        } else if let Some(from) = self.gap_of(seq) {
+            self.win_back(around, from, seq, message, is_repaired);
+        } else {
+            self.duplicates = self.duplicates.saturating_add(1);
+        }
+        true
+    }
+
+    /// Takes a heartbeat; `is_answer` when it came to our own question.
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        heartbeat: &Heartbeat,
+        is_answer: bool,
+    ) {
+        self.hear(around.now);
+        self.next = heartbeat.next;
+        self.learn_scope(around, heartbeat);
+        if heartbeat.lead > self.highest.saturating_add(JUMP_MAX) && !is_answer {
+            self.question = Some(Question {
+                due: around.now,
+                pause: NOBODY_PAUSE,
+            });
+            return;
+        }
+        self.advance(around, heartbeat.lead);
+        if heartbeat.kind == HeartbeatKind::End {
+            self.end = Some(heartbeat.lead);
+        }
+        self.tell_end(around);
+    }
+
+    /// A later run has begun; `lead` is this one's last number where that is known.
+    pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
+        if let Some(lead) = lead {
+            self.advance(around, lead);
+            self.end = Some(lead);
+        }
+        self.is_superseded = true;
+        self.tell_end(around);
+    }
+
+    /// Everything that the source sends for our last request has come.
+    pub(super) fn handle_repair_end(&mut self, around: &mut Surroundings<'_, M>, end: &RepairEnd) {
+        let now = around.now;
+        self.hear(now);
+        for (from, to) in end.gone.iter() {
+            if around.is_unsettled() {
+                self.doom(from, to, now.saturating_add(around.options.settle_time));
+            } else {
+                self.lose(around, from, to, LossReason::NotRetained);
+            }
+        }
+        if let Some(asked) = self.asked.take() {
+            let took = now.saturating_sub(asked.at).saturating_mul(4);
+            self.answer_time = took.clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
+            self.fruitless = if asked.has_won {
+                0
+            } else {
+                self.fruitless.saturating_add(1)
+            };
+            let is_missing = asked
+                .ranges
+                .iter()
+                .any(|(from, to)| self.is_missing(from, to));
+            self.ask_after = if end.retry > Duration::ZERO {
+                now.saturating_add(end.retry)
+            } else if end.has_more || !is_missing {
+                now
+            } else {
+                // The repairs were lost on their way: the path is bad, the source is well.
+                asked.at.saturating_add(self.pause(around, REPEAT_PAUSE))
+            };
+        }
+        self.tell_end(around);
+    }
+
+    /// Nobody listens where the source takes requests.
+    pub(super) fn handle_no_responders(&mut self, around: &mut Surroundings<'_, M>) {
+        self.nobody = self.nobody.saturating_add(1);
+        let is_final = self.nobody >= NOBODY_MAX;
+        if self.asked.take().is_some() {
+            self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
+            // A live source may be between two connections; an ended one is gone for good.
+            if is_final && (self.end.is_some() || self.is_superseded) {
+                self.lose(around, 0, u64::MAX, LossReason::SourceGone);
+            }
+        } else if is_final {
+            self.question = None;
+        }
+        self.tell_end(around);
+    }
+
+    /// Does what has become due.
+    pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_, M>) {
+        let now = around.now;
+        if self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
+            self.asked = None;
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.ask_after = now;
+        }
+        while let Some((from, gap)) = self.gaps.first_key_value() {
+            let (from, to) = (*from, gap.to);
+            let deadline = self.deadline(gap, around.options);
+            let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
+            if is_detected && self.coverage == Coverage::Whole {
+                self.lose(around, from, to, LossReason::Missing);
+            } else if now >= deadline && self.coverage == Coverage::Whole {
+                let is_gone = self.nobody >= NOBODY_MAX;
+                let reason = if is_gone {
+                    LossReason::SourceGone
+                } else {
+                    LossReason::Timeout
+                };
+                self.lose(around, from, to, reason);
+            } else if now >= deadline {
+                self.give_up_claims(around);
+            } else {
+                break;
+            }
+        }
+        let doomed: Vec<(u64, u64)> = self
+            .gaps
+            .iter()
+            .filter(|(_, gap)| gap.gone_due.is_some_and(|due| now >= due))
+            .map(|(from, gap)| (*from, gap.to))
+            .collect();
+        for (from, to) in doomed {
+            self.lose(around, from, to, LossReason::NotRetained);
+        }
+        self.tell_end(around);
+    }
+
+    /// Decides everything that is undecided: the line is about to be forgotten.
+    pub(super) fn give_up(&mut self, around: &mut Surroundings<'_, M>) {
+        self.lose(around, 0, u64::MAX, LossReason::Overflow);
+        self.give_up_claims(around);
+    }
+
+    /// The connection is back after that long: waiting did not count meanwhile.
+    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration) {
+        for gap in self.gaps.values_mut() {
+            gap.born = gap.born.saturating_add(away);
+            gap.due = gap.due.saturating_add(away);
+        }
+        self.heard = self.heard.saturating_add(away);
+        self.asked = None;
+        self.nobody = 0;
+        self.ask_after = now;
+        if !self.is_ended() && self.coverage != Coverage::Part {
+            self.question = Some(Question {
+                due: now,
+                pause: NOBODY_PAUSE,
+            });
+        }
+    }
+
+    /// Whether the scope is to be asked for now.
+    pub(super) fn take_question(&mut self, now: Duration) -> bool {
+        let Some(question) = self
+            .question
+            .as_mut()
+            .filter(|question| now >= question.due)
+        else {
+            return false;
+        };
+        question.due = now.saturating_add(question.pause);
+        question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
+        true
+    }
+
+    /// The numbers to ask for now.
+    pub(super) fn take_request(&mut self, around: &mut Surroundings<'_, M>) -> Option<Ranges> {
+        let now = around.now;
+        let is_waiting = self.asked.is_some() || now < self.ask_after;
+        if is_waiting || self.coverage != Coverage::Whole {
+            return None;
+        }
+        let mut ranges = Ranges::new();
+        let mut text_len = 0_usize;
+        let mut room = self.hold_room(around.options);
+        for (from, gap) in &self.gaps {
+            if gap.due > now || ranges.len() >= REQUEST_RANGES_MAX || room == 0 {
+                break;
+            }
+            if gap.gone_due.is_some() {
+                continue;
+            }
+            // Two numbers, a dash and a comma.
+            text_len = text_len
+                .saturating_add(digits(*from))
+                .saturating_add(digits(gap.to))
+                .saturating_add(2);
+            if text_len > REQUEST_BYTES_MAX {
+                break;
+            }
+            let to = gap.to.min(from.saturating_add(room.saturating_sub(1)));
+            ranges.push(*from, to);
+            room = room.saturating_sub(width(*from, to));
+        }
+        if ranges.is_empty() {
+            return None;
+        }
+        let due = now.saturating_add(self.pause(around, self.answer_time));
+        self.asked = Some(Asked {
+            ranges: ranges.clone(),
+            at: now,
+            due,
+            has_won: false,
+        });
+        Some(ranges)
+    }
+
+    /// When to look at this line again.
+    pub(super) fn timeout(&self, options: &ReceiverOptions) -> Option<Duration> {
+        let question = self.question.map(|question| question.due);
+        let doomed = self.gaps.values().filter_map(|gap| gap.gone_due).min();
+        let gap = self.gaps.first_key_value().map(|(_, gap)| {
+            let deadline = self.deadline(gap, options);
+            if self.coverage != Coverage::Whole {
+                return deadline;
+            }
+            let act = match &self.asked {
+                Some(asked) => asked.due,
+                None => gap.due.max(self.ask_after),
+            };
+            if gap.gone_due.is_some() {
+                deadline
+            } else {
+                act.min(deadline)
+            }
+        });
+        [question, doomed, gap].into_iter().flatten().min()
+    }
+
+    /// When the source has broken its promise to be heard.
+    pub(super) fn silent_due(&self) -> Option<Duration> {
+        if self.is_silent || self.end.is_some() || self.is_superseded {
+            return None;
+        }
+        let patience = self
+            .next
+            .saturating_mul(2)
+            .saturating_add(Duration::from_secs(1));
+        Some(self.heard.saturating_add(patience))
+    }
+
+    const fn hear(&mut self, now: Duration) {
+        self.heard = now;
+        self.is_silent = false;
+        self.nobody = 0;
+    }
+
+    fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
+        if self.coverage == Coverage::Part {
+            return;
+        }
+        self.question = None;
+        if !heartbeat.scope.is_subset_of(&around.options.filter) {
+            self.give_up_claims(around);
+            self.coverage = Coverage::Part;
+        } else if self.coverage == Coverage::Unknown {
+            self.coverage = Coverage::Whole;
+            for (from, gap) in &self.gaps {
+                around.events.push_back(self.gap_event(*from, gap.to));
+            }
+        }
+    }
+
+    /// Numbers up to `to` were sent: what we have not seen of them is missing.
+    fn advance(&mut self, around: &mut Surroundings<'_, M>, to: u64) {
+        if to <= self.highest {
+            return;
+        }
+        let from = self.highest.saturating_add(1);
+        self.highest = to;
+        if self.coverage == Coverage::Part {
+            self.unverifiable = self.unverifiable.saturating_add(width(from, to));
+            return;
+        }
+        let grace = if around.is_unsettled() {
+            around.options.grace.max(around.options.unsettled_grace)
+        } else {
+            around.options.grace
+        };
+        self.open(from, to, around.now, grace);
+        if self.coverage == Coverage::Whole {
+            around.events.push_back(self.gap_event(from, to));
+        }
+        if self.gaps.len() > around.options.gaps_max
+            && let Some((from, gap)) = self.gaps.first_key_value()
+        {
+            let (from, to) = (*from, gap.to);
+            if self.coverage == Coverage::Whole {
+                self.lose(around, from, to, LossReason::Overflow);
+            } else {
+                self.give_up_claims(around);
+            }
+        }
+    }
+
+    fn open(&mut self, from: u64, to: u64, now: Duration, grace: Duration) {
+        let due = now.saturating_add(grace);
+        self.missing = self.missing.saturating_add(width(from, to));
+        if let Some(mut last) = self.gaps.last_entry()
+            && last.get().to.saturating_add(1) == from
+            && last.get().due == due
+        {
+            last.get_mut().to = to;
+            return;
+        }
+        self.gaps.insert(
+            from,
+            Gap {
+                to,
+                due,
+                born: now,
+                gone_due: None,
+            },
+        );
+    }
+
+    /// Delivers a message whose number was not seen before, or holds it for the order.
+    fn settle(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        seq: u64,
+        message: M,
+        is_repaired: bool,
+        gap_before: u64,
+    ) {
+        let is_blocked = self
+            .gaps
+            .first_key_value()
+            .is_some_and(|(from, _)| *from < seq);
+        let is_ordered = around.options.delivery == Delivery::Ordered;
+        if !is_ordered || !is_blocked || self.coverage == Coverage::Part {
+            self.deliver(around, seq, message, is_repaired, gap_before);
+            return self.release(around);
+        }
+        let bytes = message.weight();
+        let is_full = self.hold_room(around.options) == 0
+            || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
+        if is_full {
+            // Given up for the bound and asked for again when there is room.
+            return self.open(seq, seq, around.now, Duration::ZERO);
+        }
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        self.held.insert(
+            seq,
+            Held {
+                message,
+                bytes,
+                is_repaired,
+            },
+        );
+    }
+
+    /// A message of the gap at `from` has come.
+    fn win_back(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        from: u64,
+        seq: u64,
+        message: M,
+        is_repaired: bool,
+    ) {
+        let is_first = self
+            .gaps
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == seq);
+        let is_ordered = around.options.delivery == Delivery::Ordered;
+        if is_ordered && !is_first && self.hold_room(around.options) == 0 {
+            return;
+        }
+        self.progress = around.now;
+        if let Some(asked) = &mut self.asked {
+            asked.has_won = true;
+        }
+        self.cut(from, seq, seq);
+        let gap_before = seq.saturating_sub(from);
+        self.settle(around, seq, message, is_repaired, gap_before);
+        self.tell_end(around);
+    }
+
+    fn deliver(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        seq: u64,
+        message: M,
+        is_repaired: bool,
+        gap_before: u64,
+    ) {
+        self.delivered = self.delivered.saturating_add(1);
+        self.repaired = self.repaired.saturating_add(u64::from(is_repaired));
+        let origin = Origin {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            seq,
+            is_repaired,
+            gap_before,
+        };
+        around.events.push_back(Event::Message { message, origin });
+    }
+
+    /// Delivers what was held for numbers that are decided now.
+    fn release(&mut self, around: &mut Surroundings<'_, M>) {
+        let blocked_from = self
+            .gaps
+            .first_key_value()
+            .map_or(u64::MAX, |(from, _)| *from);
+        while let Some(entry) = self.held.first_entry() {
+            if *entry.key() > blocked_from {
+                return;
+            }
+            let (seq, held) = entry.remove_entry();
+            self.held_bytes = self.held_bytes.saturating_sub(held.bytes);
+            self.deliver(around, seq, held.message, held.is_repaired, 0);
+        }
+    }
+
+    /// Reports the missing numbers from `from` to `to` as lost.
+    fn lose(&mut self, around: &mut Surroundings<'_, M>, from: u64, to: u64, reason: LossReason) {
+        if self.coverage != Coverage::Whole {
+            return;
+        }
+        let begins_before = self
+            .gaps
+            .range(..from)
+            .next_back()
+            .filter(|(_, gap)| gap.to >= from);
+        let starts: Vec<u64> = begins_before
+            .into_iter()
+            .chain(self.gaps.range(from..=to.max(from)))
+            .map(|(start, _)| *start)
+            .collect();
+        for start in starts {
+            let Some(gap) = self.gaps.get(&start) else {
+                continue;
+            };
+            let (lost_from, lost_to) = (start.max(from), gap.to.min(to));
+            self.cut(start, lost_from, lost_to);
+            self.lost = self.lost.saturating_add(width(lost_from, lost_to));
+            around.events.push_back(Event::Lost {
+                source: self.source.clone(),
+                epoch: self.epoch,
+                from: lost_from,
+                to: lost_to,
+                reason,
+            });
+            self.release(around);
+        }
+    }
+
+    /// Forgets the gaps without a claim: they may not have been meant for this subscription.
+    fn give_up_claims(&mut self, around: &mut Surroundings<'_, M>) {
+        self.unverifiable = self.unverifiable.saturating_add(self.missing);
+        self.missing = 0;
+        self.gaps.clear();
+        self.asked = None;
+        self.release(around);
+    }
+
+    /// Late bytes may still bring these numbers until `due`.
+    fn doom(&mut self, from: u64, to: u64, due: Duration) {
+        for (start, gap) in self.gaps.range_mut(..=to) {
+            if gap.to >= from && *start >= from && gap.to <= to {
+                gap.gone_due.get_or_insert(due);
+            }
+        }
+    }
+
+    /// Takes `from` to `to` out of the gap that begins at `start`.
+    fn cut(&mut self, start: u64, from: u64, to: u64) {
+        let Some(gap) = self.gaps.remove(&start) else {
+            return;
+        };
+        self.missing = self.missing.saturating_sub(width(from, to));
+        if start < from {
+            self.gaps.insert(
+                start,
+                Gap {
+                    to: from.saturating_sub(1),
+                    ..gap
+                },
+            );
+        }
+        if to < gap.to {
+            self.gaps.insert(to.saturating_add(1), gap);
+        }
+    }
+
+    /// Where the gap that holds `seq` begins.
+    fn gap_of(&self, seq: u64) -> Option<u64> {
+        let (from, gap) = self.gaps.range(..=seq).next_back()?;
+        (gap.to >= seq).then_some(*from)
+    }
+
+    fn is_missing(&self, from: u64, to: u64) -> bool {
+        self.gap_of(from).is_some() || self.gaps.range(from..=to).next().is_some()
+    }
+
+    fn tell_end(&mut self, around: &mut Surroundings<'_, M>) {
+        let Some(last_seq) = self.end.filter(|_| !self.is_end_told && self.is_settled()) else {
+            return;
+        };
+        self.is_end_told = true;
+        let (source, epoch) = (self.source.clone(), self.epoch);
+        around.events.push_back(Event::SourceEnded {
+            source,
+            epoch,
+            last_seq,
+        });
+    }
+
+    fn gap_event(&self, from: u64, to: u64) -> Event<M> {
+        Event::Gap {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            from,
+            to,
+        }
+    }
+
+    /// When waiting for a gap ends: counted from the last message that was won back.
+    fn deadline(&self, gap: &Gap, options: &ReceiverOptions) -> Duration {
+        gap.born
+            .max(self.progress)
+            .saturating_add(options.gap_timeout)
+    }
+
+    /// `base`, doubled up to four times for what was fruitless, and scattered.
+    fn pause(&self, around: &mut Surroundings<'_, M>, base: Duration) -> Duration {
+        let doubled = base.saturating_mul(1 << self.fruitless.min(2));
+        doubled.mul_f64(0.75 + 0.5 * around.jitter.unit())
+    }
+
+    /// How many more messages may be held.
+    fn hold_room(&self, options: &ReceiverOptions) -> u64 {
+        if options.delivery != Delivery::Ordered {
+            return u64::MAX;
+        }
+        if self.held_bytes >= options.hold_bytes_max {
+            return u64::from(self.held.is_empty());
+        }
+        let room = options.hold_messages_max.saturating_sub(self.held.len());
+        u64::try_from(room).unwrap_or(u64::MAX)
+    }
+}
+
+/// Digits of a number.
+fn digits(number: u64) -> usize {
+    number
+        .checked_ilog10()
+        .map_or(1, |power| (power as usize).saturating_add(1))
+}

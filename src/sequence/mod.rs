@@ -1,0 +1,52 @@
+//! Numbers on messages: gaps, heartbeats and repair. No sockets, no clock, no randomness.
+//!
+//! ```text
+//!   Sender   --- data, stamped `Seq: source.epoch.seq` ---> Receiver
+//!            --- heartbeats: the last number sent --------> reveals a lost tail
+//!            <-- repair requests: `1017-1019,1025` -------- asks by number
+//!            --- repairs, and an end that says what is gone
+//! ```
+//!
+//! A **source** is one numbered line of messages: a name, an epoch (one run of the sender), and
+//! numbers from 1. [`Sender`] stamps, retains and repairs; [`Receiver`] gives every number that it
+//! is owed exactly one outcome: delivered once, or reported lost once, with range and reason.
+//!
+//! Time is the duration since an origin of the caller's choice. The same inputs and the same seed
+//! give the same outputs.
+
+mod control;
+mod error;
+mod event;
+mod heartbeat;
+mod line;
+mod ranges;
+mod receiver;
+mod repair;
+mod retention;
+mod rhythm;
+mod sender;
+mod source;
+mod stamp;
+
+pub use control::{ControlSubjects, DEFAULT_PREFIX};
+pub use error::SendError;
+pub use event::{Event, LossReason, Origin};
+#[cfg(feature = "json")]
+pub use heartbeat::HeartbeatError;
+pub use heartbeat::{Heartbeat, HeartbeatKind, Prior};
+pub use line::LineStatistics;
+pub use ranges::{RangeError, Ranges};
+pub use receiver::{Delivery, Receiver, ReceiverOptions, Request, RequestKind, Weight};
+pub use repair::{
+    REPLY_TO, RepairEnd, RepairEndError, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TRAIL,
+};
+pub use retention::{RetentionLimits, RetentionOverflow};
+pub use rhythm::HeartbeatOptions;
+pub use sender::{
+    Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
+};
+pub use source::{SourceName, SourceNameError};
+pub use stamp::{STAMP_HEADER, Stamp};
+
+/// The largest epoch and the largest number: exact in JSON and JavaScript.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;

@@ -1,0 +1,554 @@
+//! One subscription: gives every number that it is owed exactly one outcome.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::jitter::Jitter;
+use crate::subject::Filter;
+
+use super::event::Event;
+use super::heartbeat::{Heartbeat, Prior};
+use super::line::{Line, LineStatistics, Surroundings};
+use super::ranges::Ranges;
+use super::repair::RepairEnd;
+use super::source::SourceName;
+use super::stamp::Stamp;
+
+/// How often all sources are looked at for silence and idleness.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How messages are delivered and what is done about gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// As they arrive; repairs come later than their successors.
+    #[default]
+    Immediate,
+    /// In the order of their numbers, for each run of a source; what comes early is held.
+    Ordered,
+    /// As they arrive; nothing is asked for, what is missing is reported lost.
+    DetectOnly,
+}
+
+/// How a receiver behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReceiverOptions {
+    /// What the subscription receives: a source whose scope lies within it owes us every number.
+    pub filter: Filter,
+    /// How messages are delivered. Default [`Delivery::Immediate`].
+    pub delivery: Delivery,
+    /// Whether the subscription shares its messages with others (a queue group): no gaps are
+    /// claimed then. Default false.
+    pub is_shared: bool,
+    /// How long a missing number may be late. Default 0: connections keep order.
+    pub grace: Duration,
+    /// The same after the path has changed. Default 25 ms.
+    pub unsettled_grace: Duration,
+    /// How long a number that the source no longer has may be late after the path has changed.
+    /// Default 50 ms.
+    pub settle_time: Duration,
+    /// How long a change of the path matters. Default 2 s.
+    pub path_change_time: Duration,
+    /// Connected time without any number won back, after which a gap is lost. Default 5 s.
+    pub gap_timeout: Duration,
+    /// Time after which a source that is not heard is forgotten, unless it has gaps.
+    /// Default 10 min.
+    pub idle_time: Duration,
+    /// Runs of sources in the table; the one heard least recently is evicted. Default 65,536.
+    pub sources_max: usize,
+    /// Gaps of one run; the oldest is reported lost. Default 16,384.
+    pub gaps_max: usize,
+    /// Messages of one run held for the order; later ones are asked for again. Default 1,024.
+    pub hold_messages_max: usize,
+    /// Their bytes. Default 4 MiB.
+    pub hold_bytes_max: usize,
+}
+
+impl ReceiverOptions {
+    /// The defaults.
+    #[must_use]
+    pub const fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            delivery: Delivery::Immediate,
+            is_shared: false,
+            grace: Duration::ZERO,
+            unsettled_grace: Duration::from_millis(25),
+            settle_time: Duration::from_millis(50),
+            path_change_time: Duration::from_secs(2),
+            gap_timeout: Duration::from_secs(5),
+            idle_time: Duration::from_secs(600),
+            sources_max: 65_536,
+            gaps_max: 16_384,
+            hold_messages_max: 1_024,
+            hold_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// How much a message counts towards [`ReceiverOptions::hold_bytes_max`].
+pub trait Weight {
+    /// Bytes that the message keeps in memory.
+    fn weight(&self) -> usize;
+}
+
+/// Something to ask a source: publish the payload to its repair subject, with a reply subject that
+/// leads back to `line`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// Names the run of the source within this receiver; never used for another.
+    pub line: u64,
+    /// The source.
+    pub source: SourceName,
+    /// Its run.
+    pub epoch: u64,
+    /// What to ask.
+    pub kind: RequestKind,
+}
+
+/// What is asked of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// A heartbeat.
+    Heartbeat,
+    /// These numbers.
+    Messages(Ranges),
+}
+
+impl RequestKind {
+    /// The request's payload.
+    #[must_use]
+    pub fn to_payload(&self) -> Vec<u8> {
+        match self {
+            Self::Heartbeat => b"?".to_vec(),
+            Self::Messages(ranges) => ranges.to_text(),
+        }
+    }
+}
+
+/// One subscription; see the [module](self).
+///
+/// Feed it with the `handle_*` methods; after each, take events and requests until there are none.
+#[derive(Debug, Clone)]
+pub struct Receiver<M> {
+    options: ReceiverOptions,
+    lines: BTreeMap<u64, Line<M>>,
+    next_line: u64,
+    /// The runs of each source in ascending order.
+    names: BTreeMap<SourceName, Vec<(u64, u64)>>,
+    /// Lines that wait for time or for an answer.
+    active: BTreeSet<u64>,
+    /// The line of the last message.
+    last: u64,
+    events: VecDeque<Event<M>>,
+    jitter: Jitter,
+    next_scan: Duration,
+    disconnected: Option<Duration>,
+    path_changed: Option<Duration>,
+    unsequenced: u64,
+    bad_stamps: u64,
+}
+
+impl<M: Weight> Receiver<M> {
+    /// Makes a receiver on a connection that is up. `seed` is for the jitter of requests.
+    #[must_use]
+    pub fn new(options: ReceiverOptions, seed: u64, now: Duration) -> Self {
+        Self {
+            options,
+            lines: BTreeMap::new(),
+            next_line: 0,
+            names: BTreeMap::new(),
+            active: BTreeSet::new(),
+            last: 0,
+            events: VecDeque::new(),
+            jitter: Jitter::new(seed),
+            next_scan: now.saturating_add(SCAN_INTERVAL),
+            disconnected: None,
+            path_changed: None,
+            unsequenced: 0,
+            bad_stamps: 0,
+        }
+    }
+
+    /// Takes a message of the subscription; `stamp` is the value of its first `Seq` header.
+    #[inline]
+    pub fn handle_message(&mut self, now: Duration, stamp: Option<&[u8]>, message: M) {
+        let Some(stamp) = stamp else {
+            self.unsequenced = self.unsequenced.saturating_add(1);
+            return self.events.push_back(Event::Unsequenced { message });
+        };
+        if let Some(line) = self.lines.get(&self.last)
+            && let Some(seq) = Stamp::seq_after(line.prefix(), stamp)
+            && seq > 0
+        {
+            return self.take(now, self.last, seq, message, false);
+        }
+        let Some(stamp) = Stamp::parse(stamp).filter(|stamp| stamp.seq > 0) else {
+            self.bad_stamps = self.bad_stamps.saturating_add(1);
+            return self.events.push_back(Event::Unsequenced { message });
+        };
+        if let Some(line) = self.line_of(now, &stamp, stamp.seq) {
+            self.last = line;
+            self.take(now, line, stamp.seq, message, false);
+        }
+    }
+
+    /// Takes a heartbeat; `stamp` is the value of its `Seq` header.
+    pub fn handle_heartbeat(&mut self, now: Duration, stamp: &[u8], heartbeat: &Heartbeat) {
+        let Some(stamp) = Stamp::parse(stamp) else {
+            self.bad_stamps = self.bad_stamps.saturating_add(1);
+            return;
+        };
+        self.handle_prior(now, &stamp, heartbeat.prior);
+        if let Some(line) = self.line_of(now, &stamp, heartbeat.lead.saturating_add(1)) {
+            self.with(now, line, |line, around| {
+                line.handle_heartbeat(around, heartbeat, false)
+            });
+        }
+    }
+
+    /// Takes the heartbeat that answers a request for one.
+    pub fn handle_heartbeat_answer(
+        &mut self,
+        now: Duration,
+        line: u64,
+        stamp: &[u8],
+        heartbeat: &Heartbeat,
+    ) {
+        let Some(stamp) = Stamp::parse(stamp).filter(|stamp| self.is_of(line, stamp)) else {
+            self.bad_stamps = self.bad_stamps.saturating_add(1);
+            return;
+        };
+        self.handle_prior(now, &stamp, heartbeat.prior);
+        self.with(now, line, |line, around| {
+            line.handle_heartbeat(around, heartbeat, true)
+        });
+    }
+
+    /// Takes a message that came in answer to a request of `line`.
+    pub fn handle_repair(&mut self, now: Duration, line: u64, stamp: &[u8], message: M) {
+        match Stamp::parse(stamp).filter(|stamp| stamp.seq > 0 && self.is_of(line, stamp)) {
+            Some(stamp) => self.take(now, line, stamp.seq, message, true),
+            None => self.bad_stamps = self.bad_stamps.saturating_add(1),
+        }
+    }
+
+    /// Takes the end of an answer to a request of `line`.
+    pub fn handle_repair_end(&mut self, now: Duration, line: u64, end: &RepairEnd) {
+        self.with(now, line, |line, around| {
+            line.handle_repair_end(around, end)
+        });
+    }
+
+    /// The server says that nobody listens to requests of `line`.
+    pub fn handle_no_responders(&mut self, now: Duration, line: u64) {
+        self.with(now, line, Line::handle_no_responders);
+    }
+
+    /// The connection is gone. Nothing is asked for and nothing is given up until it is back.
+    pub fn handle_disconnected(&mut self, now: Duration) {
+        self.disconnected.get_or_insert(now);
+    }
+
+    /// The connection is back, perhaps to another server.
+    pub fn handle_connected(&mut self, now: Duration) {
+        let away = self
+            .disconnected
+            .take()
+            .map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        self.path_changed = Some(now);
+        for (id, line) in &mut self.lines {
+            line.handle_connected(now, away);
+            if line.is_active() {
+                self.active.insert(*id);
+            }
+        }
+    }
+
+    /// A moment that [`Receiver::poll_timeout`] named has come.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.disconnected.is_some() {
+            return;
+        }
+        let due: Vec<u64> = self
+            .active
+            .iter()
+            .copied()
+            .filter(|id| {
+                let line = self.lines.get(id);
+                line.and_then(|line| line.timeout(&self.options))
+                    .is_some_and(|due| due <= now)
+            })
+            .collect();
+        for id in due {
+            self.with(now, id, Line::handle_timeout);
+        }
+        if now >= self.next_scan {
+            self.next_scan = now.saturating_add(SCAN_INTERVAL);
+            self.scan(now);
+        }
+    }
+
+    /// What was found out next.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event<M>> {
+        self.events.pop_front()
+    }
+
+    /// What to ask next.
+    #[must_use]
+    pub fn poll_request(&mut self, now: Duration) -> Option<Request> {
+        if self.disconnected.is_some() || self.options.delivery == Delivery::DetectOnly {
+            return None;
+        }
+        let mut around = Surroundings {
+            now,
+            options: &self.options,
+            events: &mut self.events,
+            jitter: &mut self.jitter,
+            path_changed: self.path_changed,
+        };
+        for id in &self.active {
+            let Some(line) = self.lines.get_mut(id) else {
+                continue;
+            };
+            let kind = if line.take_question(now) {
+                RequestKind::Heartbeat
+            } else if let Some(ranges) = line.take_request(&mut around) {
+                RequestKind::Messages(ranges)
+            } else {
+                continue;
+            };
+            let (source, epoch) = (line.source().clone(), line.epoch());
+            return Some(Request {
+                line: *id,
+                source,
+                epoch,
+                kind,
+            });
+        }
+        None
+    }
+
+    /// When to call [`Receiver::handle_timeout`], and to poll after it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.disconnected.is_some() || self.lines.is_empty() {
+            return None;
+        }
+        let lines = self.active.iter().filter_map(|id| self.lines.get(id));
+        let due = lines.filter_map(|line| line.timeout(&self.options)).min();
+        Some(due.map_or(self.next_scan, |due| due.min(self.next_scan)))
+    }
+
+    /// Counts of every run of every source, in order.
+    pub fn statistics(&self) -> impl Iterator<Item = LineStatistics> {
+        self.names
+            .values()
+            .flatten()
+            .filter_map(|(_, id)| Some(self.lines.get(id)?.statistics()))
+    }
+
+    /// Messages without a stamp, those with a malformed one not counted.
+    #[must_use]
+    pub const fn unsequenced(&self) -> u64 {
+        self.unsequenced
+    }
+
+    /// Messages, heartbeats and answers whose stamp was malformed or not of the source asked.
+    #[must_use]
+    pub const fn bad_stamps(&self) -> u64 {
+        self.bad_stamps
+    }
+
+    /// Returns true when no number is undecided.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.lines.values().all(Line::is_settled)
+    }
+
+    /// Returns true when at least one source was heard, and every run has ended or was superseded,
+    /// and nothing is undecided.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.lines.is_empty() && self.lines.values().all(Line::is_ended)
+    }
+
+    fn take(&mut self, now: Duration, id: u64, seq: u64, message: M, is_repaired: bool) {
+        let is_taken = self.with(now, id, |line, around| {
+            line.handle_message(around, seq, message, is_repaired)
+        });
+        if is_taken == Some(false)
+            && let Some(line) = self.lines.get(&id)
+        {
+            let (source, epoch) = (line.source().clone(), line.epoch());
+            self.events.push_back(Event::Conflict { source, epoch });
+        }
+    }
+
+    /// Runs `act` on a line; `None` when there is none with this number.
+    #[inline]
+    fn with<T>(
+        &mut self,
+        now: Duration,
+        id: u64,
+        act: impl FnOnce(&mut Line<M>, &mut Surroundings<'_, M>) -> T,
+    ) -> Option<T> {
+        let line = self.lines.get_mut(&id)?;
+        let was_active = line.is_active();
+        let result = act(
+            line,
+            &mut Surroundings {
+                now,
+                options: &self.options,
+                events: &mut self.events,
+                jitter: &mut self.jitter,
+                path_changed: self.path_changed,
+            },
+        );
+        match (was_active, line.is_active()) {
+            (false, true) => {
+                self.active.insert(id);
+            }
+            (true, false) => {
+                self.active.remove(&id);
+            }
+            (true, true) | (false, false) => {}
+        }
+        Some(result)
+    }
+
+    fn is_of(&self, line: u64, stamp: &Stamp<'_>) -> bool {
+        self.lines.get(&line).is_some_and(|line| {
+            line.source().as_str() == stamp.source && line.epoch() == stamp.epoch
+        })
+    }
+
+    /// Finds or begins the line of a run; `None` when an earlier run comes back.
+    fn line_of(&mut self, now: Duration, stamp: &Stamp<'_>, first_contact: u64) -> Option<u64> {
+        let Some(runs) = self.names.get(stamp.source) else {
+            return self.begin(now, stamp, first_contact, None);
+        };
+        if let Some((_, id)) = runs.iter().find(|(epoch, _)| *epoch == stamp.epoch) {
+            return Some(*id);
+        }
+        let (latest, id) = *runs.last()?;
+        if stamp.epoch < latest {
+            let source = self.lines.get(&id)?.source().clone();
+            self.events.push_back(Event::Conflict {
+                source,
+                epoch: stamp.epoch,
+            });
+            return None;
+        }
+        // Numbers of a later run are owed from its beginning.
+        self.begin(now, stamp, 1, Some((latest, id)))
+    }
+
+    fn begin(
+        &mut self,
+        now: Duration,
+        stamp: &Stamp<'_>,
+        base: u64,
+        previous: Option<(u64, u64)>,
+    ) -> Option<u64> {
+        if self.lines.len() >= self.options.sources_max {
+            self.evict_oldest();
+        }
+        let source = SourceName::new(stamp.source).ok()?;
+        let mut is_tail_known = false;
+        if let Some((_, id)) = previous {
+            is_tail_known = self.lines.get(&id).is_some_and(Line::is_ended);
+            self.with(now, id, |line, around| line.supersede(around, None));
+        }
+        let id = self.next_line;
+        self.next_line = self.next_line.saturating_add(1);
+        let mut line = Line::new(source.clone(), stamp.epoch, base, now);
+        if self.options.is_shared {
+            line.share();
+        }
+        if line.is_active() {
+            self.active.insert(id);
+        }
+        self.lines.insert(id, line);
+        self.names
+            .entry(source.clone())
+            .or_default()
+            .push((stamp.epoch, id));
+        self.events.push_back(Event::EpochStarted {
+            source,
+            epoch: stamp.epoch,
+            previous: previous.map(|(epoch, _)| epoch),
+            is_tail_known,
+        });
+        Some(id)
+    }
+
+    /// A source names the last number of its run before: what we miss of that is countable.
+    fn handle_prior(&mut self, now: Duration, stamp: &Stamp<'_>, prior: Option<Prior>) {
+        let Some(prior) = prior.filter(|prior| prior.epoch < stamp.epoch) else {
+            return;
+        };
+        let runs = self.names.get(stamp.source);
+        let id = runs.and_then(|runs| runs.iter().find(|(epoch, _)| *epoch == prior.epoch));
+        if let Some((_, id)) = id.copied() {
+            self.with(now, id, |line, around| {
+                line.supersede(around, Some(prior.lead))
+            });
+        }
+    }
+
+    fn scan(&mut self, now: Duration) {
+        let mut idle = Vec::new();
+        for (id, line) in &mut self.lines {
+            if line.silent_due().is_some_and(|due| now >= due) {
+                line.is_silent = true;
+                let (source, epoch) = (line.source().clone(), line.epoch());
+                self.events.push_back(Event::SourceSilent { source, epoch });
+            }
+            let is_idle = now >= line.heard.saturating_add(self.options.idle_time);
+            if is_idle && line.is_settled() {
+                idle.push(*id);
+            }
+        }
+        for id in idle {
+            self.evict(id);
+        }
+    }
+
+    fn evict_oldest(&mut self) {
+        let settled = self.lines.iter().filter(|(_, line)| line.is_settled());
+        let oldest = settled
+            .min_by_key(|(_, line)| line.heard)
+            .map(|(id, _)| *id);
+        let oldest = oldest.or_else(|| self.lines.keys().next().copied());
+        if let Some(id) = oldest {
+            self.evict(id);
+        }
+    }
+
+    /// Forgets a line; what is undecided in it is reported lost first.
+    fn evict(&mut self, id: u64) {
+        self.with(Duration::ZERO, id, Line::give_up);
+        self.active.remove(&id);
+        let Some(line) = self.lines.remove(&id) else {
+            return;
+        };
+        let (source, epoch) = (line.source().clone(), line.epoch());
+        if let Some(runs) = self.names.get_mut(&source) {
+            runs.retain(|(_, run)| *run != id);
+            if runs.is_empty() {
+                self.names.remove(&source);
+            }
+        }
+        self.events
+            .push_back(Event::SourceEvicted { source, epoch });
+    }
+}
+
+#[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! When a source is to be heard: soon after its last message, then ever less often.
+//!
+//! Silence is news only when it exceeds the source's own rhythm, so the first heartbeat comes four
+//! usual pauses after a message, and every further one after twice the time.
+
+use core::time::Duration;
+
+use crate::jitter::Jitter;
+
+/// When heartbeats are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "callers set all four")]
+pub struct HeartbeatOptions {
+    /// The shortest time from a message to its first heartbeat. Default 20 ms.
+    pub first_min: Duration,
+    /// The longest. Default 1 s.
+    pub first_max: Duration,
+    /// The longest time between heartbeats. Default 5 s.
+    pub interval_max: Duration,
+    /// Fixes the time from a message to its first heartbeat. Default none: by the rhythm.
+    pub tail_detection: Option<Duration>,
+}
+
+impl Default for HeartbeatOptions {
+    fn default() -> Self {
+        Self {
+            first_min: Duration::from_millis(20),
+            first_max: Duration::from_secs(1),
+            interval_max: Duration::from_secs(5),
+            tail_detection: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Rhythm {
+    options: HeartbeatOptions,
+    /// The usual pause between messages, in nanoseconds, averaged over about eight.
+    usual_pause: u64,
+    last_message: Option<Duration>,
+    interval: Duration,
+    due: Duration,
+}
+
+impl Rhythm {
+    pub(super) const fn new(options: HeartbeatOptions, now: Duration) -> Self {
+        let interval = options.first_min;
+        Self {
+            options,
+            usual_pause: 0,
+            last_message: None,
+            interval,
+            due: now,
+        }
+    }
+
+    /// A message was sent.
+    pub(super) fn note_message(&mut self, now: Duration) {
+        if let Some(last) = self.last_message {
+            let pause = now.saturating_sub(last).min(self.options.first_max);
+            let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+            self.usual_pause = self.usual_pause.saturating_mul(7).saturating_add(pause) / 8;
+        }
+        self.last_message = Some(now);
+        self.interval = self.first();
+        self.due = now.saturating_add(self.interval);
+    }
+
+    /// A heartbeat was sent; returns the promise for the next.
+    pub(super) fn note_heartbeat(&mut self, now: Duration, jitter: &mut Jitter) -> Duration {
+        let cap = self.options.interval_max;
+        self.interval = self.interval.saturating_mul(2).max(self.first());
+        if self.interval >= cap {
+            // Many idle sources must not beat in step.
+            self.interval = cap.mul_f64(0.9 + 0.2 * jitter.unit());
+        }
+        self.due = now.saturating_add(self.interval);
+        self.interval
+    }
+
+    /// Brings the next heartbeat forward.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        self.interval = self.first();
+        self.due = self.due.min(now);
+    }
+
+    pub(super) const fn due(&self) -> Duration {
+        self.due
+    }
+
+    /// Time from a message to its first heartbeat.
+    pub(super) fn first(&self) -> Duration {
+        let HeartbeatOptions {
+            first_min,
+            first_max,
+            tail_detection,
+            ..
+        } = self.options;
+        let by_rhythm = Duration::from_nanos(self.usual_pause.saturating_mul(4));
+        tail_detection.unwrap_or_else(|| by_rhythm.max(first_min).min(first_max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn heartbeats_follow_the_rhythm_then_thin_out_to_the_cap() {
+        let mut rhythm = Rhythm::new(HeartbeatOptions::default(), Duration::ZERO);
+        let mut jitter = Jitter::new(1);
+        rhythm.note_message(MILLI);
+        assert_eq!(rhythm.due(), MILLI * 21, "a burst is checked after 20 ms");
+        let mut now = rhythm.due();
+        assert_eq!(rhythm.note_heartbeat(now, &mut jitter), MILLI * 40);
+        for _ in 0..12 {
+            now = rhythm.due();
+            let _ = rhythm.note_heartbeat(now, &mut jitter);
+        }
+        let interval = rhythm.due() - now;
+        assert!(
+            (MILLI * 4_500..=MILLI * 5_500).contains(&interval),
+            "{interval:?}"
+        );
+    }
+
+    #[test]
+    fn a_steady_source_adds_no_heartbeats() {
+        let mut rhythm = Rhythm::new(HeartbeatOptions::default(), Duration::ZERO);
+        for second in 0..40 {
+            rhythm.note_message(MILLI * 100 * second);
+        }
+        let pause = rhythm.due() - MILLI * 3_900;
+        assert!(pause > MILLI * 300, "{pause:?}");
+    }
+}

@@ -1,0 +1,910 @@
+//! One source: numbers, retains, beats and repairs.
+//!
+//! ```text
+//!   Live --close--> Lingering --linger over--> Finished
+//! ```
+//!
+//! The owner keeps three things together under one lock: [`Sender::stamp`], and writing the stamped
+//! message; [`Sender::poll_heartbeat`], and writing the heartbeat. Then wire order is number order
+//! and no heartbeat names a number that was not written before it.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::jitter::Jitter;
+use crate::subject::{Filter, Subject};
+
+use super::NUMBER_MAX;
+use super::error::SendError;
+use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
+use super::ranges::{REQUEST_RANGES_MAX, Ranges};
+use super::repair::{REPLY_TO, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TRAIL};
+use super::retention::{Retained, Retention, RetentionLimits, RetentionOverflow};
+use super::rhythm::{HeartbeatOptions, Rhythm};
+use super::source::SourceName;
+use super::stamp::{STAMP_HEADER, Stamp, write_number};
+
+/// Messages in one reply; the receiver asks again for the rest.
+const REPLY_MESSAGES_MAX: usize = 256;
+/// Bytes in one reply, likewise.
+const REPLY_BYTES_MAX: usize = 256 << 10;
+/// Requests that may wait; further ones are told to come back.
+const REQUESTS_MAX: usize = 256;
+/// The longest repair request.
+const REQUEST_BYTES_MAX: usize = 1_024;
+/// The longest reply subject.
+const REPLY_SUBJECT_BYTES_MAX: usize = 128;
+/// The same request from the same receiver within this time is answered once.
+const REPEAT_TIME: Duration = Duration::from_millis(10);
+/// What a repair adds to a message, besides its subject and reply subject.
+const REPAIR_HEADROOM_BYTES: usize = 64;
+/// How often the end is announced.
+const ENDS: u32 = 3;
+/// What a receiver that comes too often is told to wait.
+const RETRY_MILLIS: u64 = 50;
+
+/// How a source behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SenderOptions {
+    /// Its name.
+    pub source: SourceName,
+    /// Its run: microseconds since 1970, larger than that of every earlier run of the name.
+    pub epoch: u64,
+    /// The subjects to which all its messages go.
+    pub scope: Filter,
+    /// The run before, when that ended cleanly. Default none.
+    pub prior: Option<Prior>,
+    /// What is kept for repairs.
+    pub retention: RetentionLimits,
+    /// What happens when it is full. Default: the oldest are forgotten.
+    pub overflow: RetentionOverflow,
+    /// When heartbeats are sent.
+    pub heartbeat: HeartbeatOptions,
+    /// How long repairs are served after the close and after each request. Default 2 s.
+    pub linger: Duration,
+    /// How long they are served after the close at most. Default 60 s.
+    pub linger_max: Duration,
+    /// What the reply subject of a request must begin with. Default `_INBOX.`: a request names
+    /// where the source publishes with its own permissions.
+    pub reply_prefixes: Vec<String>,
+}
+
+impl SenderOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new(source: SourceName, epoch: u64, scope: Filter) -> Self {
+        Self {
+            source,
+            epoch,
+            scope,
+            prior: None,
+            retention: RetentionLimits::default(),
+            overflow: RetentionOverflow::default(),
+            heartbeat: HeartbeatOptions::default(),
+            linger: Duration::from_secs(2),
+            linger_max: Duration::from_secs(60),
+            reply_prefixes: vec!["_INBOX.".to_owned()],
+        }
+    }
+}
+
+/// A message about to be stamped.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "a message has no further parts")]
+pub struct Outgoing<'a> {
+    /// A literal subject.
+    pub subject: &'a str,
+    /// Where an answer is expected.
+    pub reply: Option<&'a str>,
+    /// The other headers, encoded: complete lines without version and blank line.
+    pub headers: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Bytes of all parts.
+    pub(super) const fn len(&self) -> usize {
+        let reply = match self.reply {
+            Some(reply) => reply.len(),
+            None => 0,
+        };
+        self.subject
+            .len()
+            .saturating_add(reply)
+            .saturating_add(self.headers.len())
+            .saturating_add(self.payload.len())
+    }
+}
+
+/// A message to publish in answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// Where to.
+    pub to: Subject,
+    /// How the reply ends; `None` for a repaired message and for a heartbeat that was asked for.
+    pub status: Option<ReplyStatus>,
+    /// Encoded header lines, the stamp first.
+    pub lines: Vec<u8>,
+    /// What to send.
+    pub body: ReplyBody,
+}
+
+/// The payload of a [`Reply`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplyBody {
+    /// These bytes, perhaps none.
+    Payload(Vec<u8>),
+    /// The body of this heartbeat.
+    Heartbeat(Heartbeat),
+}
+
+/// The status line that ends a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplyStatus {
+    /// `204 EOB`: everything that can be sent was sent.
+    End,
+    /// `404 Not Retained`: nothing of it is retained.
+    NotRetained,
+    /// `429 Slow Down`.
+    SlowDown,
+    /// `400 Bad Request`.
+    BadRequest,
+}
+
+impl ReplyStatus {
+    /// The three digits.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::End => 204,
+            Self::NotRetained => 404,
+            Self::SlowDown => 429,
+            Self::BadRequest => 400,
+        }
+    }
+
+    /// The words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::End => "EOB",
+            Self::NotRetained => "Not Retained",
+            Self::SlowDown => "Slow Down",
+            Self::BadRequest => "Bad Request",
+        }
+    }
+}
+
+/// Counts of one source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SenderStatistics {
+    /// Numbers given.
+    pub stamped: u64,
+    /// Heartbeats of every kind.
+    pub heartbeats: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests that were malformed, came too often, or asked for a reply to a place that is not
+    /// allowed.
+    pub refused_requests: u64,
+    /// Messages sent again.
+    pub repairs: u64,
+}
+
+/// One source; see the [module](self).
+#[derive(Debug, Clone)]
+pub struct Sender {
+    options: SenderOptions,
+    prefix: Vec<u8>,
+    lead: u64,
+    generation: u64,
+    is_connected: bool,
+    owes_hello: bool,
+    closed: Option<Closed>,
+    rhythm: Rhythm,
+    retention: Retention,
+    requests: VecDeque<Pending>,
+    recent: VecDeque<Recent>,
+    jitter: Jitter,
+    statistics: SenderStatistics,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    at: Duration,
+    until: Duration,
+    ends_left: u32,
+    end_due: Duration,
+}
+
+/// A request that is being answered.
+#[derive(Debug, Clone)]
+struct Pending {
+    to: Subject,
+    ask: Ask,
+}
+
+#[derive(Debug, Clone)]
+enum Ask {
+    Heartbeat,
+    Status(ReplyStatus),
+    Messages {
+        ranges: Ranges,
+        next: u64,
+        gone: Ranges,
+        sent: usize,
+        sent_bytes: usize,
+    },
+}
+
+/// A request that was taken a moment ago.
+#[derive(Debug, Clone)]
+struct Recent {
+    at: Duration,
+    requester: Vec<u8>,
+    request: Vec<u8>,
+}
+
+impl Sender {
+    /// Makes a source that is not connected yet. `seed` is for the jitter of idle heartbeats.
+    #[must_use]
+    pub fn new(options: SenderOptions, seed: u64, now: Duration) -> Self {
+        let mut prefix = Vec::new();
+        prefix.extend_from_slice(STAMP_HEADER.as_bytes());
+        prefix.extend_from_slice(b": ");
+        Stamp::write_prefix(&mut prefix, &options.source, options.epoch);
+        Self {
+            prefix,
+            lead: 0,
+            generation: 0,
+            is_connected: false,
+            owes_hello: false,
+            closed: None,
+            rhythm: Rhythm::new(options.heartbeat, now),
+            retention: Retention::new(options.retention, options.overflow),
+            requests: VecDeque::new(),
+            recent: VecDeque::new(),
+            jitter: Jitter::new(seed),
+            statistics: SenderStatistics::default(),
+            options,
+        }
+    }
+
+    /// Fails when [`Sender::stamp`] would. Changes nothing.
+    ///
+    /// `body_bytes_max` is what the server takes in one message, headers included.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::stamp`].
+    pub fn check(
+        &self,
+        now: Duration,
+        message: &Outgoing<'_>,
+        body_bytes_max: usize,
+    ) -> Result<(), SendError> {
+        if self.closed.is_some() {
+            return Err(SendError::Closed);
+        }
+        if self.lead >= NUMBER_MAX {
+            return Err(SendError::NumbersUsedUp);
+        }
+        let is_exact = self.options.scope.as_str() == message.subject;
+        if !is_exact && !self.options.scope.matches(message.subject.as_bytes()) {
+            return Err(SendError::OutOfScope);
+        }
+        // The version, two line ends, and the stamp with the longest number.
+        let overhead = self.prefix.len().saturating_add(12 + 16 + 2);
+        let found = message
+            .len()
+            .saturating_add(overhead)
+            .saturating_add(REPAIR_HEADROOM_BYTES);
+        if found > body_bytes_max {
+            return Err(SendError::TooLarge {
+                found,
+                max: body_bytes_max,
+            });
+        }
+        self.retention.check(now, message)
+    }
+
+    /// Gives the message its number, retains it, and appends the stamp's header line to `line`.
+    ///
+    /// Write the message before anything else of this source is written.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; no number was taken then.
+    pub fn stamp(
+        &mut self,
+        now: Duration,
+        message: &Outgoing<'_>,
+        body_bytes_max: usize,
+        line: &mut Vec<u8>,
+    ) -> Result<u64, SendError> {
+        self.check(now, message, body_bytes_max)?;
+        let seq = self.lead.saturating_add(1);
+        self.retention.push(now, message);
+        self.lead = seq;
+        self.rhythm.note_message(now);
+        self.statistics.stamped = self.statistics.stamped.saturating_add(1);
+        self.write_stamp(line, seq);
+        Ok(seq)
+    }
+
+    /// Ends the source: no more messages, three announcements of the end, repairs for the linger.
+    pub fn close(&mut self, now: Duration) {
+        if self.closed.is_none() {
+            let until = now.saturating_add(self.options.linger);
+            self.closed = Some(Closed {
+                at: now,
+                until,
+                ends_left: ENDS,
+                end_due: now,
+            });
+        }
+    }
+
+    /// A connection is up and the source listens for requests on it.
+    pub fn handle_connected(&mut self, now: Duration) {
+        self.is_connected = true;
+        self.generation = self.generation.saturating_add(1);
+        self.owes_hello = true;
+        self.rhythm.hurry(now);
+    }
+
+    /// The connection is gone: what was being answered is forgotten, receivers ask again.
+    pub fn handle_disconnected(&mut self) {
+        self.is_connected = false;
+        self.requests.clear();
+    }
+
+    /// Takes a request that came to the source's repair subject.
+    pub fn handle_request(&mut self, now: Duration, reply: Option<&[u8]>, request: &[u8]) {
+        let Some(to) = reply.and_then(|reply| self.allowed(reply)) else {
+            return self.refuse();
+        };
+        if let Some(closed) = &mut self.closed {
+            let limit = closed.at.saturating_add(self.options.linger_max);
+            closed.until = now
+                .saturating_add(self.options.linger)
+                .min(limit)
+                .max(closed.until);
+        }
+        if self.is_repeated(now, &to, request) {
+            return self.refuse();
+        }
+        let ask = if self.requests.len() >= REQUESTS_MAX {
+            self.refuse();
+            // The queue's bound holds for answers of one line too.
+            if self.requests.len() >= REQUESTS_MAX.saturating_mul(2) {
+                return;
+            }
+            Ask::Status(ReplyStatus::SlowDown)
+        } else if request == b"?" {
+            Ask::Heartbeat
+        } else if let Some(ranges) = read_request(request) {
+            Ask::Messages {
+                ranges,
+                next: 0,
+                gone: Ranges::new(),
+                sent: 0,
+                sent_bytes: 0,
+            }
+        } else {
+            self.refuse();
+            Ask::Status(ReplyStatus::BadRequest)
+        };
+        self.requests.push_back(Pending { to, ask });
+    }
+
+    /// The next heartbeat to write, if one is due. Write it at once or not at all.
+    #[must_use]
+    pub fn poll_heartbeat(&mut self, now: Duration) -> Option<Heartbeat> {
+        if !self.is_connected {
+            return None;
+        }
+        let kind = if self.owes_hello {
+            self.owes_hello = false;
+            HeartbeatKind::Hello
+        } else if let Some(closed) = &mut self.closed {
+            if closed.ends_left == 0 || now < closed.end_due {
+                return None;
+            }
+            closed.ends_left = closed.ends_left.saturating_sub(1);
+            closed.end_due = now.saturating_add(self.rhythm.first());
+            HeartbeatKind::End
+        } else if now >= self.rhythm.due() {
+            HeartbeatKind::Beat
+        } else {
+            return None;
+        };
+        self.statistics.heartbeats = self.statistics.heartbeats.saturating_add(1);
+        let next = self.rhythm.note_heartbeat(now, &mut self.jitter);
+        Some(self.heartbeat(now, kind, next))
+    }
+
+    /// The next message to publish in answer to a request.
+    #[must_use]
+    pub fn poll_reply(&mut self, now: Duration) -> Option<Reply> {
+        self.retention.expire(now);
+        let mut pending = self.requests.pop_front()?;
+        let to = pending.to.clone();
+        match &mut pending.ask {
+            Ask::Heartbeat => {
+                self.count_request();
+                let kind = match self.closed {
+                    Some(_) => HeartbeatKind::End,
+                    None => HeartbeatKind::Beat,
+                };
+                let next = self
+                    .rhythm
+                    .due()
+                    .saturating_sub(now)
+                    .max(self.rhythm.first());
+                let heartbeat = self.heartbeat(now, kind, next);
+                let lines = self.stamp_line(self.lead);
+                Some(Reply {
+                    to,
+                    status: None,
+                    lines,
+                    body: ReplyBody::Heartbeat(heartbeat),
+                })
+            }
+            Ask::Status(status) => {
+                let mut lines = self.stamp_line(self.lead);
+                if *status == ReplyStatus::SlowDown {
+                    write_line(&mut lines, SEQ_RETRY, &decimal(RETRY_MILLIS));
+                }
+                let body = ReplyBody::Payload(Vec::new());
+                Some(Reply {
+                    to,
+                    status: Some(*status),
+                    lines,
+                    body,
+                })
+            }
+            Ask::Messages {
+                ranges,
+                next,
+                gone,
+                sent,
+                sent_bytes,
+            } => {
+                let is_full = *sent >= REPLY_MESSAGES_MAX || *sent_bytes >= REPLY_BYTES_MAX;
+                let found = self.find_retained(ranges, next, gone);
+                match found {
+                    Some((seq, message)) if !is_full => {
+                        *next = seq.saturating_add(1);
+                        *sent = sent.saturating_add(1);
+                        *sent_bytes = sent_bytes.saturating_add(message.payload.len());
+                        self.requests.push_front(pending);
+                        Some(self.repair(to, seq, message))
+                    }
+                    left => {
+                        self.count_request();
+                        let is_empty = *sent == 0 && left.is_none();
+                        let gone = core::mem::take(gone);
+                        Some(self.end_of_reply(to, is_empty, &gone, left.is_some()))
+                    }
+                }
+            }
+        }
+    }
+
+    /// When to look for a heartbeat or the end again.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match self.closed {
+            Some(closed) if closed.ends_left > 0 && self.is_connected => {
+                Some(closed.end_due.min(closed.until))
+            }
+            Some(closed) => Some(closed.until),
+            None => self.is_connected.then(|| self.rhythm.due()),
+        }
+    }
+
+    /// Returns true when the source was closed and its linger is over.
+    #[must_use]
+    pub fn is_finished(&self, now: Duration) -> bool {
+        self.closed.is_some_and(|closed| {
+            let has_announced = closed.ends_left == 0 || !self.is_connected;
+            now >= closed.until && has_announced && self.requests.is_empty()
+        })
+    }
+
+    /// The source's name.
+    #[must_use]
+    pub const fn source(&self) -> &SourceName {
+        &self.options.source
+    }
+
+    /// Its run.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.options.epoch
+    }
+
+    /// The subjects to which all its messages go.
+    #[must_use]
+    pub const fn scope(&self) -> &Filter {
+        &self.options.scope
+    }
+
+    /// The last number given; 0 for none.
+    #[must_use]
+    pub const fn lead(&self) -> u64 {
+        self.lead
+    }
+
+    /// The oldest number that can be repaired; lead + 1 for none.
+    #[must_use]
+    pub const fn trail(&self) -> u64 {
+        self.retention.trail()
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub const fn statistics(&self) -> SenderStatistics {
+        self.statistics
+    }
+
+    /// The header line that stamps a message of this run with `seq`.
+    #[must_use]
+    pub fn stamp_line(&self, seq: u64) -> Vec<u8> {
+        let mut line = Vec::with_capacity(self.prefix.len().saturating_add(18));
+        self.write_stamp(&mut line, seq);
+        line
+    }
+
+    fn write_stamp(&self, line: &mut Vec<u8>, seq: u64) {
+        line.extend_from_slice(&self.prefix);
+        write_number(line, seq);
+        line.extend_from_slice(b"\r\n");
+    }
+
+    fn heartbeat(&mut self, now: Duration, kind: HeartbeatKind, next: Duration) -> Heartbeat {
+        self.retention.expire(now);
+        Heartbeat {
+            kind,
+            scope: self.options.scope.clone(),
+            lead: self.lead,
+            trail: self.trail(),
+            next,
+            generation: self.generation,
+            prior: self.options.prior,
+        }
+    }
+
+    /// Takes the reply subject if the source may publish there.
+    fn allowed(&self, reply: &[u8]) -> Option<Subject> {
+        let is_allowed = reply.len() <= REPLY_SUBJECT_BYTES_MAX
+            && self
+                .options
+                .reply_prefixes
+                .iter()
+                .any(|prefix| reply.starts_with(prefix.as_bytes()));
+        let text = core::str::from_utf8(reply).ok().filter(|_| is_allowed)?;
+        Subject::new(text).ok()
+    }
+
+    fn is_repeated(&mut self, now: Duration, to: &Subject, request: &[u8]) -> bool {
+        while let Some(oldest) = self.recent.front() {
+            let is_old = now.saturating_sub(oldest.at) > REPEAT_TIME;
+            if !is_old && self.recent.len() < REQUESTS_MAX {
+                break;
+            }
+            self.recent.pop_front();
+        }
+        let requester = to.as_str().as_bytes();
+        let is_repeated = self
+            .recent
+            .iter()
+            .any(|recent| recent.requester == requester && recent.request == request);
+        if !is_repeated {
+            let (requester, request) = (requester.to_vec(), request.to_vec());
+            self.recent.push_back(Recent {
+                at: now,
+                requester,
+                request,
+            });
+        }
+        is_repeated
+    }
+
+    /// Finds the next retained number of the ranges; notes what it passes as gone.
+    fn find_retained(
+        &self,
+        ranges: &Ranges,
+        next: &mut u64,
+        gone: &mut Ranges,
+    ) -> Option<(u64, Retained)> {
+        let trail = self.trail();
+        for (from, to) in ranges.iter() {
+            let from = from.max(*next);
+            let to = to.min(self.lead);
+            if from > to {
+                continue;
+            }
+            if from < trail {
+                let gone_to = to.min(trail.saturating_sub(1));
+                gone.push(from, gone_to);
+                *next = gone_to.saturating_add(1);
+            }
+            let seq = from.max(trail);
+            if seq <= to {
+                return self.retention.get(seq).map(|message| (seq, message));
+            }
+        }
+        None
+    }
+
+    fn repair(&mut self, to: Subject, seq: u64, message: Retained) -> Reply {
+        self.statistics.repairs = self.statistics.repairs.saturating_add(1);
+        let mut lines = self.stamp_line(seq);
+        write_line(&mut lines, SEQ_SUBJECT, &message.subject);
+        if !message.reply.is_empty() {
+            write_line(&mut lines, REPLY_TO, &message.reply);
+        }
+        lines.extend_from_slice(&message.headers);
+        Reply {
+            to,
+            status: None,
+            lines,
+            body: ReplyBody::Payload(message.payload),
+        }
+    }
+
+    fn end_of_reply(&self, to: Subject, is_empty: bool, gone: &Ranges, has_more: bool) -> Reply {
+        let mut lines = self.stamp_line(self.lead);
+        write_line(&mut lines, SEQ_TRAIL, &decimal(self.trail()));
+        if !gone.is_empty() {
+            write_line(&mut lines, SEQ_GONE, &gone.to_text());
+        }
+        if has_more {
+            write_line(&mut lines, SEQ_MORE, b"1");
+        }
+        let is_nothing = is_empty && !gone.is_empty();
+        let status = if is_nothing {
+            ReplyStatus::NotRetained
+        } else {
+            ReplyStatus::End
+        };
+        Reply {
+            to,
+            status: Some(status),
+            lines,
+            body: ReplyBody::Payload(Vec::new()),
+        }
+    }
+
+    const fn count_request(&mut self) {
+        self.statistics.requests = self.statistics.requests.saturating_add(1);
+    }
+
+    const fn refuse(&mut self) {
+        self.statistics.refused_requests = self.statistics.refused_requests.saturating_add(1);
+    }
+}
+
+fn read_request(request: &[u8]) -> Option<Ranges> {
+    if request.len() > REQUEST_BYTES_MAX {
+        return None;
+    }
+    Ranges::parse(request)
+        .ok()
+        .filter(|ranges| ranges.len() <= REQUEST_RANGES_MAX)
+}
+
+fn decimal(number: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    write_number(&mut text, number);
+    text
+}
+
+fn write_line(lines: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for piece in [name.as_bytes(), b": ", value, b"\r\n"] {
+        lines.extend_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY_MAX: usize = 1 << 20;
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn sender(messages_max: usize) -> Sender {
+        let name = SourceName::new("a").unwrap();
+        let mut options = SenderOptions::new(name, 7, Filter::new("d.*").unwrap());
+        options.retention.messages_max = messages_max;
+        let mut sender = Sender::new(options, 1, Duration::ZERO);
+        sender.handle_connected(Duration::ZERO);
+        sender
+    }
+
+    fn message(payload: &[u8]) -> Outgoing<'_> {
+        Outgoing {
+            subject: "d.x",
+            reply: None,
+            headers: b"",
+            payload,
+        }
+    }
+
+    fn send(sender: &mut Sender, now: Duration) -> Result<u64, SendError> {
+        sender.stamp(now, &message(b"x"), BODY_MAX, &mut Vec::new())
+    }
+
+    fn text(lines: &[u8]) -> String {
+        String::from_utf8(lines.to_vec()).unwrap()
+    }
+
+    fn replies(sender: &mut Sender, now: Duration) -> Vec<(Option<u16>, String)> {
+        core::iter::from_fn(|| sender.poll_reply(now))
+            .map(|reply| (reply.status.map(ReplyStatus::code), text(&reply.lines)))
+            .collect()
+    }
+
+    #[test]
+    fn numbers_rise_by_one_and_stand_in_the_stamp() {
+        let mut sender = sender(9);
+        let mut line = Vec::new();
+        assert_eq!(
+            sender.stamp(MILLI, &message(b"x"), BODY_MAX, &mut line),
+            Ok(1)
+        );
+        assert_eq!(line, b"Seq: a.7.1\r\n");
+        assert_eq!(send(&mut sender, MILLI), Ok(2));
+    }
+
+    #[test]
+    fn a_refused_message_takes_no_number() {
+        let mut sender = sender(9);
+        let outside = Outgoing {
+            subject: "e.x",
+            ..message(b"x")
+        };
+        let mut line = Vec::new();
+        assert_eq!(
+            sender.stamp(MILLI, &outside, BODY_MAX, &mut line),
+            Err(SendError::OutOfScope)
+        );
+        let large = vec![0; 100];
+        let refused = sender.stamp(MILLI, &message(&large), 150, &mut line);
+        assert!(matches!(refused, Err(SendError::TooLarge { max: 150, .. })));
+        assert!(line.is_empty());
+        assert_eq!(send(&mut sender, MILLI), Ok(1));
+        sender.close(MILLI);
+        assert_eq!(send(&mut sender, MILLI), Err(SendError::Closed));
+        assert_eq!(sender.lead(), 1);
+    }
+
+    #[test]
+    fn the_source_says_hello_before_its_first_message() {
+        let mut sender = sender(9);
+        let hello = sender.poll_heartbeat(Duration::ZERO).unwrap();
+        assert_eq!(
+            (hello.kind, hello.lead, hello.trail),
+            (HeartbeatKind::Hello, 0, 1)
+        );
+        assert_eq!(sender.poll_heartbeat(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_heartbeat_names_the_last_number_and_none_is_made_without_a_connection() {
+        let mut sender = sender(9);
+        let _ = sender.poll_heartbeat(Duration::ZERO);
+        send(&mut sender, MILLI).unwrap();
+        assert_eq!(sender.poll_heartbeat(MILLI), None);
+        let due = sender.poll_timeout().unwrap();
+        let beat = sender.poll_heartbeat(due).unwrap();
+        assert_eq!((beat.kind, beat.lead), (HeartbeatKind::Beat, 1));
+        sender.handle_disconnected();
+        assert_eq!(sender.poll_heartbeat(due * 100), None);
+        sender.handle_connected(due);
+        let hello = sender.poll_heartbeat(due).unwrap();
+        assert_eq!((hello.kind, hello.generation), (HeartbeatKind::Hello, 2));
+    }
+
+    #[test]
+    fn retained_numbers_are_sent_again_and_the_end_says_what_is_gone() {
+        let mut sender = sender(2);
+        for _ in 0..4 {
+            send(&mut sender, MILLI).unwrap();
+        }
+        sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1,3-9");
+        let replies = replies(&mut sender, MILLI);
+        assert_eq!(
+            replies[0],
+            (None, "Seq: a.7.3\r\nSeq-Subject: d.x\r\n".into())
+        );
+        assert_eq!(replies[1].1, "Seq: a.7.4\r\nSeq-Subject: d.x\r\n");
+        let end = "Seq: a.7.4\r\nSeq-Trail: 3\r\nSeq-Gone: 1\r\n";
+        assert_eq!(replies[2..], [(Some(204), end.to_owned())]);
+    }
+
+    #[test]
+    fn a_long_reply_is_cut_and_says_so() {
+        let mut sender = sender(1_000);
+        for _ in 0..600 {
+            send(&mut sender, MILLI).unwrap();
+        }
+        sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1-600");
+        let replies = replies(&mut sender, MILLI);
+        assert_eq!(replies.len(), REPLY_MESSAGES_MAX + 1);
+        assert!(replies.last().unwrap().1.contains("Seq-More: 1"));
+        assert!(!replies.last().unwrap().1.contains("Seq-Gone"));
+    }
+
+    #[test]
+    fn replies_go_only_where_they_are_allowed() {
+        let mut sender = sender(9);
+        send(&mut sender, MILLI).unwrap();
+        let long = [&b"_INBOX."[..], &[b'a'; 130]].concat();
+        for reply in [&b"orders.x"[..], b"_INBOX.*", b"_INBOX.a b", &long] {
+            sender.handle_request(MILLI, Some(reply), b"1");
+        }
+        sender.handle_request(MILLI, None, b"1");
+        assert_eq!(replies(&mut sender, MILLI), []);
+        assert_eq!(sender.statistics().refused_requests, 5);
+    }
+
+    #[test]
+    fn a_malformed_request_is_told_so_and_a_repeated_one_is_swallowed() {
+        let mut sender = sender(9);
+        send(&mut sender, MILLI).unwrap();
+        sender.handle_request(MILLI, Some(b"_INBOX.r"), b"x");
+        assert_eq!(replies(&mut sender, MILLI)[0].0, Some(400));
+        sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1");
+        sender.handle_request(MILLI * 2, Some(b"_INBOX.r"), b"1");
+        assert_eq!(replies(&mut sender, MILLI).len(), 2);
+        sender.handle_request(MILLI * 20, Some(b"_INBOX.r"), b"1");
+        assert_eq!(replies(&mut sender, MILLI).len(), 2);
+    }
+
+    #[test]
+    fn a_question_is_answered_with_a_heartbeat() {
+        let mut sender = sender(9);
+        send(&mut sender, MILLI).unwrap();
+        sender.handle_request(MILLI, Some(b"_INBOX.r"), b"?");
+        let reply = sender.poll_reply(MILLI).unwrap();
+        let ReplyBody::Heartbeat(heartbeat) = reply.body else {
+            panic!("no heartbeat")
+        };
+        assert_eq!(heartbeat.lead, 1);
+    }
+
+    #[test]
+    fn the_end_is_said_three_times_and_requests_prolong_the_linger() {
+        let mut sender = sender(9);
+        let _ = sender.poll_heartbeat(Duration::ZERO);
+        send(&mut sender, MILLI).unwrap();
+        sender.close(MILLI);
+        let mut ends = 0;
+        let mut now = MILLI;
+        while now < MILLI * 1_000 {
+            ends += usize::from(sender.poll_heartbeat(now).is_some());
+            now += MILLI;
+        }
+        assert_eq!(ends, 3);
+        assert!(!sender.is_finished(MILLI * 2_000));
+        sender.handle_request(MILLI * 1_500, Some(b"_INBOX.r"), b"1");
+        assert_eq!(replies(&mut sender, MILLI * 1_500).len(), 2);
+        assert!(!sender.is_finished(MILLI * 3_000));
+        assert!(sender.is_finished(MILLI * 3_600));
+        sender.handle_request(MILLI * 900_000, Some(b"_INBOX.r"), b"1");
+        let _ = replies(&mut sender, MILLI);
+        assert!(
+            sender.is_finished(MILLI * 900_000),
+            "the linger has a bound"
+        );
+    }
+}
