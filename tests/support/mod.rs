@@ -5,10 +5,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::arithmetic_side_effects,
-    reason = "test helpers: a failure here fails the test"
+    clippy::disallowed_methods,
+    reason = "test helpers: they wait by a clock, and a failure here fails the test"
 )]
 
 pub(crate) mod program;
@@ -39,7 +39,10 @@ pub(crate) struct ServerBinary {
 
 /// Every version there is; none, loudly, where `tests/run` has not fetched them.
 pub(crate) fn servers(test: &str) -> Vec<ServerBinary> {
-    VERSIONS.iter().filter_map(|version| server(test, version)).collect()
+    VERSIONS
+        .iter()
+        .filter_map(|version| server(test, version))
+        .collect()
 }
 
 /// One version, or `None`, loudly, where `tests/run` has not fetched it.
@@ -52,13 +55,19 @@ pub(crate) fn server(test: &str, version: &'static str) -> Option<ServerBinary> 
     if path.is_file() {
         return Some(ServerBinary { version, path });
     }
-    left_out(test, &format!("nats-server {version} is not at {}", path.display()));
+    left_out(
+        test,
+        &format!("nats-server {version} is not at {}", path.display()),
+    );
     None
 }
 
 /// Says that `test` did not run and why; fails it under `tests/run`, which leaves nothing out.
 pub(crate) fn left_out(test: &str, why: &str) {
-    assert!(env::var_os("NATSEQ_REQUIRE_SERVERS").is_none(), "{test}: {why}");
+    assert!(
+        env::var_os("NATSEQ_REQUIRE_SERVERS").is_none(),
+        "{test}: {why}"
+    );
     // Written past the test harness, which would keep it to itself.
     let line = format!("\n*** LEFT TO tests/run: {test}: {why}\n");
     io::stderr().write_all(line.as_bytes()).unwrap();
@@ -84,7 +93,13 @@ impl RealServer {
             let name = format!("natseq-{}-{port}", std::process::id());
             let text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"{name}\"\n{config}\n");
             fs::write(folder.path.join("server.conf"), text).unwrap();
-            let mut server = Self { binary: binary.clone(), port, name, folder, child: None };
+            let mut server = Self {
+                binary: binary.clone(),
+                port,
+                name,
+                folder,
+                child: None,
+            };
             match server.try_run() {
                 Ok(()) => return server,
                 Err(said) => why = said,
@@ -138,7 +153,11 @@ impl RealServer {
 
     fn try_run(&mut self) -> Result<(), String> {
         let log = self.folder.path.join("server.log");
-        let output = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let output = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let child = Command::new(&self.binary.path)
             .arg("--config")
             .arg(self.folder.path.join("server.conf"))

@@ -20,7 +20,11 @@ impl Program {
     pub(crate) fn start(command: &mut Command, input: Option<&[u8]>) -> Self {
         let what = format!("{command:?}");
         let mut child = command
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdin(if input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -30,17 +34,26 @@ impl Program {
         if let (Some(input), Some(mut stdin)) = (input.map(<[u8]>::to_vec), child.stdin.take()) {
             thread::spawn(move || stdin.write_all(&input));
         }
-        Self { child, what, output, errors }
+        Self {
+            child,
+            what,
+            output,
+            errors,
+        }
     }
 
     /// Waits for a line on standard output that contains `text`, and returns it.
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
-        self.output.wait_for(text).unwrap_or_else(|| self.give_up(text))
+        self.output
+            .wait_for(text)
+            .unwrap_or_else(|| self.give_up(text))
     }
 
     /// Waits for a line on standard error that contains `text`, and returns it.
     pub(crate) fn wait_for_error(&self, text: &str) -> String {
-        self.errors.wait_for(text).unwrap_or_else(|| self.give_up(text))
+        self.errors
+            .wait_for(text)
+            .unwrap_or_else(|| self.give_up(text))
     }
 
     /// Waits for the end, within `patience`, and returns the exit status and all of standard output and error.
@@ -55,7 +68,11 @@ impl Program {
             }
             thread::sleep(super::POLL);
         };
-        Finished { status, output: self.output.all(), errors: self.errors.all() }
+        Finished {
+            status,
+            output: self.output.all(),
+            errors: self.errors.all(),
+        }
     }
 
     /// Waits for the end and requires exit code 0; returns the lines of standard output.
@@ -118,7 +135,9 @@ impl Lines {
             let (state, news) = &*ours.0;
             for line in BufReader::new(stream).split(b'\n') {
                 let Ok(line) = line else { break };
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                let text = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\r')
+                    .to_owned();
                 state.lock().unwrap().lines.push(text);
                 news.notify_all();
             }
@@ -156,7 +175,11 @@ impl Lines {
         let (state, news) = &*self.0;
         let patience = super::PATIENCE;
         let guard = state.lock().unwrap();
-        news.wait_timeout_while(guard, patience, |collected| !collected.is_over).unwrap().0.lines.clone()
+        news.wait_timeout_while(guard, patience, |collected| !collected.is_over)
+            .unwrap()
+            .0
+            .lines
+            .clone()
     }
 
     fn seen(&self) -> Vec<String> {
