@@ -10,3 +10,6 @@ pub mod sequence;
 pub mod session;
 pub mod subject;
 pub mod wire;
+
+#[doc = include_str!("../protocol-notes.md")]
+pub mod protocol_notes {}

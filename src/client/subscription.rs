@@ -94,7 +94,8 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Disconnected`] when the connection is lost meanwhile, [`ErrorKind::Timeout`]
+    /// [`Disconnected`](super::ErrorKind::Disconnected) when the connection is lost meanwhile,
+    /// [`Timeout`](super::ErrorKind::Timeout)
     /// after the request timeout; the subscription has ended in both cases.
     pub async fn drain(&self) -> Result<(), Error> {
         self.client.shared().with_both(|core, outbox| {

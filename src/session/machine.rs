@@ -91,7 +91,7 @@ pub enum Heard {
     Connected(u64),
 }
 
-/// One client's conversation; see the [module](self).
+/// One client's conversation; pure, and alive across connections.
 #[derive(Debug)]
 pub struct Session {
     options: SessionOptions,
