@@ -13,3 +13,7 @@ pub mod wire;
 
 #[doc = include_str!("../protocol-notes.md")]
 pub mod protocol_notes {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
