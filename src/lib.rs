@@ -11,6 +11,9 @@ pub mod session;
 pub mod subject;
 pub mod wire;
 
+#[cfg(feature = "client")]
+pub use client::{Client, ConnectOptions, Error, connect};
+
 #[doc = include_str!("../protocol-notes.md")]
 pub mod protocol_notes {}
 
