@@ -1,6 +1,15 @@
 //! The whole client against a null server in another process, beside a raw blocking socket that
 //! does the minimum. Figures are processor time of the client's thread per message.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench measures; it may panic"
+)]
+
 #[path = "support/null_server.rs"]
 mod null_server;
 #[path = "support/raw.rs"]

@@ -3,6 +3,15 @@
 //! `fields` is the bound: it finds the line end, cuts the fields, jumps over the payload and checks
 //! nothing.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench measures; it may panic"
+)]
+
 mod support;
 
 use std::hint::black_box;

@@ -46,7 +46,6 @@ impl Clock {
     clippy::disallowed_methods,
     reason = "the one place that reads the calendar clock"
 )]
-#[expect(dead_code, reason = "epochs come with the sequenced publisher")]
 pub(crate) fn unix_micros() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::sequence::{SendError, SourceNameError};
 use crate::session::{LinkError, ServerAddrError};
 use crate::subject::SubjectError;
-use crate::wire::HeaderError;
+use crate::wire::HeaderFieldError;
 
 /// Why a call on the client failed. The client stays usable unless the kind is
 /// [`ErrorKind::Closed`].
@@ -61,6 +62,8 @@ pub enum ErrorKind {
     TooMany,
     /// The operating system gave no random numbers.
     Random,
+    /// The text cannot name a source.
+    SourceName,
     /// The sequencing layer refused; the source says why.
     Sequence,
 }
@@ -122,6 +125,7 @@ impl fmt::Display for Error {
             ErrorKind::Closed => out.write_str("client is closed"),
             ErrorKind::TooMany => out.write_str("too many subscriptions or requests"),
             ErrorKind::Random => out.write_str("no random numbers from the operating system"),
+            ErrorKind::SourceName => out.write_str("malformed source name"),
             ErrorKind::Sequence => out.write_str("sequencing refused"),
         }
     }
@@ -135,14 +139,34 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        let kind = match error {
+            SendError::Closed => ErrorKind::Closed,
+            SendError::TooLarge { found, max } => ErrorKind::PayloadTooLarge { found, max },
+            SendError::OutOfScope
+            | SendError::RetentionFull { .. }
+            | SendError::TooLargeToRetain { .. }
+            | SendError::NumbersUsedUp => ErrorKind::Sequence,
+        };
+        Self::with_source(kind, error)
+    }
+}
+
+impl From<SourceNameError> for Error {
+    fn from(error: SourceNameError) -> Self {
+        Self::with_source(ErrorKind::SourceName, error)
+    }
+}
+
 impl From<SubjectError> for Error {
     fn from(error: SubjectError) -> Self {
         Self::with_source(ErrorKind::Subject, error)
     }
 }
 
-impl From<HeaderError> for Error {
-    fn from(error: HeaderError) -> Self {
+impl From<HeaderFieldError> for Error {
+    fn from(error: HeaderFieldError) -> Self {
         Self::with_source(ErrorKind::Header, error)
     }
 }

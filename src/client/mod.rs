@@ -17,6 +17,7 @@ mod inbox;
 mod mailbox;
 mod options;
 mod publication;
+mod sequenced;
 mod shared;
 mod subscription;
 mod transport;
@@ -37,6 +38,10 @@ pub use error::{Error, ErrorKind};
 pub use mailbox::{MailboxLimits, MailboxStatistics};
 pub use options::ConnectOptions;
 pub use publication::{Publication, ToPayload};
+pub use sequenced::{
+    ClosedSource, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder,
+    SequencedSubscriber, SequencedSubscriberBuilder,
+};
 pub use subscription::Subscription;
 
 use shared::Shared;
@@ -172,7 +177,12 @@ impl Client {
         let shared = self.shared();
         shared.check(&publication.frame())?;
         let is_large = publication.payload.bytes().len() >= SHARED_PAYLOAD_BYTES_MIN;
-        if !is_large && shared.append(&publication.frame(), None).is_ok() {
+        let frame = publication.frame();
+        if !is_large
+            && shared
+                .with_outbox(|outbox| outbox.publish(&frame, None))
+                .is_ok()
+        {
             return Ok(Appended::Yes);
         }
         let Publication {
@@ -188,10 +198,13 @@ impl Client {
             payload: payload.into_shared(),
         };
         let payload = is_large.then_some(&publication.payload);
-        Ok(match shared.append(&publication.frame(), payload) {
-            Ok(()) => Appended::Yes,
-            Err(full) => Appended::Full(full, publication),
-        })
+        let frame = publication.frame();
+        Ok(
+            match shared.with_outbox(|outbox| outbox.publish(&frame, payload)) {
+                Ok(()) => Appended::Yes,
+                Err(full) => Appended::Full(full, publication),
+            },
+        )
     }
 
     /// Receives what is published to subjects that match `filter`.
@@ -200,7 +213,7 @@ impl Client {
     ///
     /// [`ErrorKind::Subject`], [`ErrorKind::Closed`] or [`ErrorKind::TooMany`].
     pub fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
-        self.subscribe_all(&[Filter::new(filter)?], None)
+        self.subscribe_all(&[(Filter::new(filter)?, None)])
     }
 
     /// [`Client::subscribe`] as one of a group whose members share the messages.
@@ -210,16 +223,15 @@ impl Client {
     /// As [`Client::subscribe`].
     pub fn queue_subscribe(&self, filter: &str, group: &str) -> Result<Subscription, Error> {
         let group = QueueGroup::new(group)?;
-        self.subscribe_all(&[Filter::new(filter)?], Some(&group))
+        self.subscribe_all(&[(Filter::new(filter)?, Some(group))])
     }
 
     /// Several subscriptions whose messages come in the order of the connection.
-    pub(crate) fn subscribe_all(
+    fn subscribe_all(
         &self,
-        filters: &[Filter],
-        group: Option<&QueueGroup>,
+        filters: &[(Filter, Option<QueueGroup>)],
     ) -> Result<Subscription, Error> {
-        let (key, mailbox, sids) = self.shared().subscribe(filters, group)?;
+        let (key, mailbox, sids) = self.shared().subscribe(filters)?;
         Ok(Subscription::new(self.clone(), mailbox, key, sids))
     }
 

@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
-use crate::session::{Event, Outbox, OutboxFull, Route, Session, Slots, WriteBatch};
+use crate::session::{Event, Outbox, Route, Session, Slots, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::Message;
 use crate::wire::encode::Publish;
@@ -184,31 +183,35 @@ impl Shared {
         if found > max {
             return Err(Error::new(ErrorKind::PayloadTooLarge { found, max }));
         }
-        let (found, max) = (frame.line_len(), self.options.line_bytes_max);
-        if found > max {
-            return Err(Error::new(ErrorKind::LineTooLong { found, max }));
-        }
+        self.check_line(frame.line_len())?;
         if frame.has_headers() && !self.has_headers.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::HeadersUnsupported));
         }
         Ok(())
     }
 
-    /// Queues a frame that passed [`Shared::check`].
-    pub(super) fn append(
-        &self,
-        frame: &Publish<'_>,
-        shared: Option<&Bytes>,
-    ) -> Result<(), OutboxFull> {
-        let mut cell = self.outbox();
-        match shared {
-            Some(payload) => cell.outbox.publish_shared(frame, payload.clone())?,
-            None => cell.outbox.publish(frame)?,
+    /// Fails when servers would not read a control line with arguments of this length.
+    pub(super) const fn check_line(&self, found: usize) -> Result<(), Error> {
+        let max = self.options.line_bytes_max;
+        if found > max {
+            return Err(Error::new(ErrorKind::LineTooLong { found, max }));
         }
+        Ok(())
+    }
+
+    /// Whether the server passes headers on.
+    pub(super) fn has_headers(&self) -> bool {
+        self.has_headers.load(Ordering::Relaxed)
+    }
+
+    /// Runs `write` on the outbox, then lets the driver look at it.
+    pub(super) fn with_outbox<T>(&self, write: impl FnOnce(&mut Outbox) -> T) -> T {
+        let mut cell = self.outbox();
+        let result = write(&mut cell.outbox);
         let waker = cell.waker.take();
         drop(cell);
         wake(waker);
-        Ok(())
+        result
     }
 
     /// Sends a PING behind everything queued so far; the receiver fires with its PONG, or is
@@ -237,13 +240,15 @@ impl Shared {
     /// Makes a mailbox with a subscription for each of `filters`; returns its key and the sids.
     pub(super) fn subscribe(
         &self,
-        filters: &[Filter],
-        queue_group: Option<&QueueGroup>,
+        filters: &[(Filter, Option<QueueGroup>)],
     ) -> Result<(u64, Arc<Mailbox>, Vec<u64>), Error> {
         let mailbox = Arc::new(Mailbox::new(self.options.mailbox));
         let entry = Entry {
             mailbox: Arc::clone(&mailbox),
-            filter: filters.first().map(ToString::to_string).unwrap_or_default(),
+            filter: filters
+                .first()
+                .map(|(filter, _)| filter.to_string())
+                .unwrap_or_default(),
             batch: Vec::new(),
             is_touched: false,
             ends: false,
@@ -255,9 +260,9 @@ impl Shared {
             let too_many = || Error::new(ErrorKind::TooMany);
             let key = core.mailboxes.insert(entry).ok_or_else(too_many)?;
             let mut sids = Vec::with_capacity(filters.len());
-            for filter in filters {
-                let group = queue_group.cloned();
-                let Some(sid) = core.session.subscribe(filter.clone(), group, key, outbox) else {
+            for (filter, group) in filters {
+                let (filter, group) = (filter.clone(), group.clone());
+                let Some(sid) = core.session.subscribe(filter, group, key, outbox) else {
                     for sid in sids {
                         core.session.unsubscribe(sid, outbox);
                     }

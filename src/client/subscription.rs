@@ -113,6 +113,11 @@ impl Subscription {
         result
     }
 
+    /// The subscription's sids, in the order in which they were made.
+    pub(super) fn sids(&self) -> &[u64] {
+        &self.sids
+    }
+
     /// Counts of what came and what was dropped.
     #[must_use]
     pub fn statistics(&self) -> MailboxStatistics {

@@ -27,7 +27,7 @@ const REQUEST_BYTES_MAX: usize = 1_024;
 const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Sources answer the same request only once in 10 ms.
-const REPEAT_PAUSE: Duration = Duration::from_millis(12);
+const REPEAT_PAUSE: Duration = Duration::from_millis(16);
 /// The pause after "nobody listens".
 const NOBODY_PAUSE: Duration = Duration::from_millis(250);
 /// "Nobody listens" this often in a row, and an ended source is taken as gone.
@@ -449,9 +449,8 @@ impl<M: Weight> Line<M> {
         }
         let mut ranges = Ranges::new();
         let mut text_len = 0_usize;
-        let mut room = self.hold_room(around.options);
         for (from, gap) in &self.gaps {
-            if gap.due > now || ranges.len() >= REQUEST_RANGES_MAX || room == 0 {
+            if gap.due > now || ranges.len() >= REQUEST_RANGES_MAX {
                 break;
             }
             if gap.gone_due.is_some() {
@@ -465,9 +464,8 @@ impl<M: Weight> Line<M> {
             if text_len > REQUEST_BYTES_MAX {
                 break;
             }
-            let to = gap.to.min(from.saturating_add(room.saturating_sub(1)));
-            ranges.push(*from, to);
-            room = room.saturating_sub(width(*from, to));
+            // Repairs come in ascending order, so even a full hold has use for the first.
+            ranges.push(*from, gap.to);
         }
         if ranges.is_empty() {
             return None;

@@ -344,6 +344,12 @@ impl<M: Weight> Receiver<M> {
         Some(due.map_or(self.next_scan, |due| due.min(self.next_scan)))
     }
 
+    /// Returns true when a message that comes now may be held back for the order.
+    #[must_use]
+    pub fn may_hold(&self) -> bool {
+        self.options.delivery == Delivery::Ordered && !self.active.is_empty()
+    }
+
     /// Counts of every run of every source, in order.
     pub fn statistics(&self) -> impl Iterator<Item = LineStatistics> {
         self.names

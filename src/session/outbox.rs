@@ -106,40 +106,40 @@ impl Outbox {
         }
     }
 
-    /// Queues a message by copying it.
+    /// Queues a message. With `shared`, which must be the same bytes, the payload is kept by
+    /// reference; without, it is copied.
     ///
     /// # Errors
     ///
     /// [`OutboxFull`] when the bytes that wait have reached the bound; a single message may
     /// overshoot it, so that one larger than the bound can be sent at all.
-    pub fn publish(&mut self, message: &Publish<'_>) -> Result<(), OutboxFull> {
+    pub fn publish(
+        &mut self,
+        message: &Publish<'_>,
+        shared: Option<&Bytes>,
+    ) -> Result<(), OutboxFull> {
         self.check_room()?;
-        message.write(&mut self.frames);
-        self.count(message);
+        self.push(message, shared);
         Ok(())
     }
 
-    /// Queues a message whose payload is kept by reference; `message` carries the same payload.
-    ///
-    /// # Errors
-    ///
-    /// As [`Outbox::publish`].
-    pub fn publish_shared(
-        &mut self,
-        message: &Publish<'_>,
-        payload: Bytes,
-    ) -> Result<(), OutboxFull> {
-        self.check_room()?;
-        message.write_head(&mut self.frames);
-        self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
-        self.inserts.push(Insert {
-            at: self.frames.len(),
-            bytes: payload,
-            kind: InsertKind::Payload,
-        });
-        self.frames.extend_from_slice(LINE_END);
+    /// [`Outbox::publish`] beyond the bound: for what was promised room, and for small control
+    /// messages.
+    pub(crate) fn push(&mut self, message: &Publish<'_>, shared: Option<&Bytes>) {
+        match shared {
+            None => message.write(&mut self.frames),
+            Some(payload) => {
+                message.write_head(&mut self.frames);
+                self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
+                self.inserts.push(Insert {
+                    at: self.frames.len(),
+                    bytes: payload.clone(),
+                    kind: InsertKind::Payload,
+                });
+                self.frames.extend_from_slice(LINE_END);
+            }
+        }
         self.count(message);
-        Ok(())
     }
 
     /// Says whether a message would be queued now.
@@ -417,14 +417,12 @@ mod tests {
     fn filled() -> Outbox {
         let mut outbox = Outbox::new(OutboxLimits::default());
         outbox.open(b"SUB x 1\r\n".to_vec());
-        outbox.publish(&message(b"1")).unwrap();
+        outbox.publish(&message(b"1"), None).unwrap();
         outbox.line(b"SUB y 2\r\n".to_vec());
         let large = Bytes::from_static(b"large");
-        outbox
-            .publish_shared(&message(&large), large.clone())
-            .unwrap();
+        outbox.publish(&message(&large), Some(&large)).unwrap();
         outbox.ping();
-        outbox.publish(&message(b"3")).unwrap();
+        outbox.publish(&message(b"3"), None).unwrap();
         outbox.pong();
         outbox
     }
@@ -460,13 +458,13 @@ mod tests {
     fn messages_after_the_last_pong_are_in_doubt() {
         let mut outbox = Outbox::new(OutboxLimits::default());
         outbox.open(Vec::new());
-        outbox.publish(&message(b"1")).unwrap();
+        outbox.publish(&message(b"1"), None).unwrap();
         assert_eq!(outbox.ping(), Some(1));
-        outbox.publish(&message(b"2")).unwrap();
-        outbox.publish(&message(b"3")).unwrap();
+        outbox.publish(&message(b"2"), None).unwrap();
+        outbox.publish(&message(b"3"), None).unwrap();
         written(&mut outbox, usize::MAX);
         assert_eq!(outbox.handle_pong(), Some(1));
-        outbox.publish(&message(b"4")).unwrap();
+        outbox.publish(&message(b"4"), None).unwrap();
         assert_eq!(outbox.close(), 2, "2 and 3 were written, 4 still waits");
         outbox.open(Vec::new());
         assert_eq!(outbox.close(), 0, "a doubt is reported once");
@@ -479,8 +477,8 @@ mod tests {
             pending_bytes_max: 10,
         };
         let mut outbox = Outbox::new(limits);
-        outbox.publish(&message(b"1")).unwrap();
-        let full = outbox.publish(&message(b"2")).unwrap_err();
+        outbox.publish(&message(b"1"), None).unwrap();
+        let full = outbox.publish(&message(b"2"), None).unwrap_err();
         assert_eq!(
             full,
             OutboxFull {
@@ -490,8 +488,8 @@ mod tests {
         );
         assert_eq!(outbox.published().0, 1);
         outbox.open(Vec::new());
-        outbox.publish(&message(b"2")).unwrap();
-        assert!(outbox.publish(&message(b"3")).is_err());
+        outbox.publish(&message(b"2"), None).unwrap();
+        assert!(outbox.publish(&message(b"3"), None).is_err());
     }
 
     #[test]

@@ -272,6 +272,12 @@ impl Headers {
         self.status.is_empty() && self.lines.is_empty()
     }
 
+    /// Returns true when there is a status line.
+    #[must_use]
+    pub const fn has_status(&self) -> bool {
+        !self.status.is_empty()
+    }
+
     /// The fields, encoded.
     #[must_use]
     pub fn lines(&self) -> HeaderLines<'_> {

@@ -1,0 +1,369 @@
+//! A subscriber that checks numbers and asks for what is missing.
+//!
+//! ```text
+//!   data, heartbeats, repairs --> one mailbox --> Receiver --> events
+//! ```
+//!
+//! All three come through one mailbox, so that they keep the order of the connection: then a
+//! heartbeat proves what came before it, and so does the end of a repair. Everything happens inside
+//! [`SequencedSubscriber::next`]; there is no task.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use crate::client::clock::Clock;
+use crate::client::error::Error;
+use crate::client::inbox;
+use crate::client::mailbox::MailboxStatistics;
+use crate::client::publication::Publication;
+use crate::client::shared::Link;
+use crate::client::{Client, Subscription, new_inbox};
+use crate::sequence::{
+    ControlSubjects, Delivery, Event, Heartbeat, LineStatistics, Receiver, ReceiverOptions,
+    RepairEnd, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, STAMP_HEADER, Stamp,
+};
+use crate::subject::{Filter, QueueGroup};
+use crate::wire::{HeaderBlock, Message};
+
+use super::message::SequencedMessage;
+
+/// Messages that are checked with one look at the clock.
+const BATCH_MESSAGES: usize = 1_024;
+
+/// The status of a server's answer when nobody serves repairs.
+const NO_RESPONDERS: u16 = 503;
+
+impl Client {
+    /// Receives what is published within `filter`, checked and repaired.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Subject`](crate::client::ErrorKind::Subject) when `filter` is no subject or
+    /// pattern.
+    pub fn sequenced_subscriber(&self, filter: &str) -> Result<SequencedSubscriberBuilder, Error> {
+        let filter = Filter::new(filter)?;
+        Ok(SequencedSubscriberBuilder {
+            client: self.clone(),
+            options: ReceiverOptions::new(filter),
+            group: None,
+            subjects: ControlSubjects::default(),
+        })
+    }
+}
+
+/// Options of a [`SequencedSubscriber`].
+#[derive(Debug, Clone)]
+pub struct SequencedSubscriberBuilder {
+    client: Client,
+    options: ReceiverOptions,
+    group: Option<QueueGroup>,
+    subjects: ControlSubjects,
+}
+
+impl SequencedSubscriberBuilder {
+    /// How messages are delivered. Default: [`Delivery::Immediate`].
+    #[must_use]
+    pub const fn delivery(mut self, delivery: Delivery) -> Self {
+        self.options.delivery = delivery;
+        self
+    }
+
+    /// Shares the messages with the others of a queue group. No gaps are claimed then.
+    #[must_use]
+    pub fn queue_group(mut self, group: QueueGroup) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Changes the receiver's bounds and times.
+    #[must_use]
+    pub fn options(mut self, change: impl FnOnce(&mut ReceiverOptions)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Where control messages go. Default: under `_SEQ`.
+    #[must_use]
+    pub fn subjects(mut self, subjects: ControlSubjects) -> Self {
+        self.subjects = subjects;
+        self
+    }
+
+    /// Starts the subscription.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::subscribe`].
+    pub fn start(mut self) -> Result<SequencedSubscriber, Error> {
+        self.options.is_shared = self.group.is_some();
+        let shared = self.client.shared();
+        let inbox = new_inbox(shared)?;
+        let heartbeats = self.subjects.heartbeats(&self.options.filter)?;
+        let answers = Filter::new(&format!("{inbox}.*"))?;
+        // Data before heartbeats, so that the first heartbeat proves something.
+        let filters = [
+            (self.options.filter.clone(), self.group),
+            (heartbeats, None),
+            (answers, None),
+        ];
+        let subscription = self.client.subscribe_all(&filters)?;
+        let [data_sid, heartbeat_sid, _] = subscription.sids() else {
+            return Err(Error::new(crate::client::ErrorKind::TooMany));
+        };
+        let clock = shared.clock;
+        let mut link = shared.link.subscribe();
+        let link_seen = *link.borrow_and_update();
+        let filter = self.options.filter.clone();
+        let mut receiver = Receiver::new(self.options, inbox::random_seed()?, clock.now());
+        if !matches!(link_seen, Link::Up(_)) {
+            receiver.handle_disconnected(clock.now());
+        }
+        Ok(SequencedSubscriber {
+            data_sid: *data_sid,
+            heartbeat_sid: *heartbeat_sid,
+            subscription,
+            subjects: self.subjects,
+            filter,
+            inbox,
+            receiver,
+            link,
+            link_seen,
+            clock,
+            client: self.client,
+            batch: Vec::new(),
+            is_over: false,
+        })
+    }
+}
+
+/// Receives checked messages, and what is known of those that are missing.
+///
+/// Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct SequencedSubscriber {
+    client: Client,
+    subscription: Subscription,
+    data_sid: u64,
+    heartbeat_sid: u64,
+    subjects: ControlSubjects,
+    filter: Filter,
+    inbox: String,
+    receiver: Receiver<SequencedMessage>,
+    link: watch::Receiver<Link>,
+    link_seen: Link,
+    clock: Clock,
+    batch: Vec<Message>,
+    is_over: bool,
+}
+
+impl SequencedSubscriber {
+    /// Waits for the next event; `None` once the client is closed and everything was told.
+    ///
+    /// Gaps are asked for only while this is being awaited. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event<SequencedMessage>> {
+        loop {
+            if let Some(event) = self.receiver.poll_event() {
+                return Some(event);
+            }
+            if self.is_over {
+                return None;
+            }
+            self.advance().await;
+        }
+    }
+
+    /// The next event if one is known already.
+    pub fn try_next(&mut self) -> Option<Event<SequencedMessage>> {
+        self.receiver.poll_event()
+    }
+
+    /// Counts of every run of every source that was heard.
+    pub fn statistics(&self) -> impl Iterator<Item = LineStatistics> {
+        self.receiver.statistics()
+    }
+
+    /// Counts of the mailbox in front: what it dropped is missing and asked for again.
+    #[must_use]
+    pub fn mailbox(&self) -> MailboxStatistics {
+        self.subscription.statistics()
+    }
+
+    /// Messages without a stamp.
+    #[must_use]
+    pub const fn unsequenced(&self) -> u64 {
+        self.receiver.unsequenced()
+    }
+
+    /// Messages, heartbeats and answers with a malformed stamp.
+    #[must_use]
+    pub const fn bad_stamps(&self) -> u64 {
+        self.receiver.bad_stamps()
+    }
+
+    /// Returns true when no number is undecided.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.receiver.is_settled()
+    }
+
+    /// Returns true when at least one source was heard, all have ended and nothing is undecided.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.receiver.has_ended()
+    }
+
+    /// Waits for bytes, for time or for the connection, and lets the receiver know.
+    async fn advance(&mut self) {
+        self.note_link();
+        self.ask();
+        let due = self.receiver.poll_timeout().unwrap_or(Duration::MAX);
+        let due = self.clock.instant(due);
+        tokio::select! {
+            count = self.subscription.next_batch(&mut self.batch, BATCH_MESSAGES) => {
+                self.is_over = count == 0;
+                let now = self.clock.now();
+                let mut batch = std::mem::take(&mut self.batch);
+                for message in batch.drain(..) {
+                    self.take(now, message);
+                }
+                self.batch = batch;
+            }
+            () = sleep_until(due) => {}
+            changed = self.link.changed() => {
+                if changed.is_err() {
+                    self.is_over = true;
+                }
+            }
+        }
+        self.receiver.handle_timeout(self.clock.now());
+        // What was found out is asked for before the caller looks at it.
+        self.ask();
+    }
+
+    fn note_link(&mut self) {
+        let link = *self.link.borrow_and_update();
+        if link == self.link_seen {
+            return;
+        }
+        let was_up = matches!(self.link_seen, Link::Up(_));
+        self.link_seen = link;
+        let now = self.clock.now();
+        if was_up {
+            self.receiver.handle_disconnected(now);
+        }
+        if matches!(link, Link::Up(_)) {
+            self.receiver.handle_connected(now);
+        }
+    }
+
+    fn ask(&mut self) {
+        let now = self.clock.now();
+        while let Some(request) = self.receiver.poll_request(now) {
+            let reply = format!("{}.{}", self.inbox, request.line);
+            let subject = self.subjects.repair(&request.source, request.epoch);
+            let Ok(subject) = subject else {
+                continue;
+            };
+            let publication = Publication::new(&subject, request.kind.to_payload());
+            let publication = publication.and_then(|publication| publication.reply(&reply));
+            // A request that the outbox has no room for is repeated like one that got lost.
+            let _ = publication.and_then(|publication| self.client.try_send(publication));
+        }
+    }
+
+    fn take(&mut self, now: Duration, message: Message) {
+        match message.sid_number() {
+            Some(sid) if sid == self.data_sid => self.take_data(now, message),
+            Some(sid) if sid == self.heartbeat_sid => self.take_heartbeat(now, &message),
+            _ => self.take_answer(now, message),
+        }
+    }
+
+    fn take_data(&mut self, now: Duration, mut message: Message) {
+        if self.receiver.may_hold() {
+            // What is held must not keep a whole read buffer.
+            message = message.detached();
+        }
+        // A stream delivers in its own order: its consumers have numbers of their own.
+        let is_of_stream = message
+            .reply()
+            .is_some_and(|reply| reply.starts_with(b"$JS.ACK."));
+        let message = SequencedMessage::new(message, false);
+        if is_of_stream {
+            return self.receiver.handle_message(now, None, message);
+        }
+        // The stamp is taken out before the message moves.
+        let mut stamp = [0_u8; STAMP_BYTES_MAX];
+        let stamp = message
+            .headers()
+            .and_then(|block| block.first(STAMP_HEADER))
+            .map(|text| {
+                let len = text.len().min(STAMP_BYTES_MAX);
+                let (head, _) = stamp.split_at_mut(len);
+                head.copy_from_slice(text.get(..len).unwrap_or_default());
+                &*head
+            });
+        self.receiver.handle_message(now, stamp, message);
+    }
+
+    fn take_heartbeat(&mut self, now: Duration, message: &Message) {
+        if let Some((stamp, heartbeat)) = read_heartbeat(message) {
+            self.receiver.handle_heartbeat(now, stamp, &heartbeat);
+        }
+    }
+
+    fn take_answer(&mut self, now: Duration, message: Message) {
+        let token = message.subject().rsplit(|byte| *byte == b'.').next();
+        let line = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
+        let Some(line) = line else {
+            return;
+        };
+        if let Some(status) = message.status() {
+            if status.code == NO_RESPONDERS {
+                self.receiver.handle_no_responders(now, line);
+            } else if let Some(end) = message.headers().and_then(read_end) {
+                self.receiver.handle_repair_end(now, line, &end);
+            }
+            return;
+        }
+        let Some(block) = message.headers() else {
+            return;
+        };
+        match (block.first(STAMP_HEADER), block.first(SEQ_SUBJECT)) {
+            (Some(stamp), Some(subject)) => {
+                if !self.filter.matches(subject) {
+                    return;
+                }
+                let stamp = stamp.to_vec();
+                let message = SequencedMessage::new(message.clone(), true);
+                self.receiver.handle_repair(now, line, &stamp, message);
+            }
+            _ => {
+                if let Some((stamp, heartbeat)) = read_heartbeat(&message) {
+                    self.receiver
+                        .handle_heartbeat_answer(now, line, stamp, &heartbeat);
+                }
+            }
+        }
+    }
+}
+
+/// The longest stamp: a name, three numbers and three dots. One byte more makes it malformed.
+const STAMP_BYTES_MAX: usize = 32 + 3 * 17 + 1;
+
+fn read_heartbeat(message: &Message) -> Option<(&[u8], Heartbeat)> {
+    let stamp = message.headers()?.first(STAMP_HEADER)?;
+    let lead = Stamp::parse(stamp)?.seq;
+    Some((stamp, Heartbeat::parse(lead, message.payload()).ok()?))
+}
+
+fn read_end(block: HeaderBlock<'_>) -> Option<RepairEnd> {
+    RepairEnd::parse(
+        block.first(SEQ_GONE),
+        block.first(SEQ_MORE),
+        block.first(SEQ_RETRY),
+    )
+    .ok()
+}
