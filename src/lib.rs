@@ -1,5 +1,7 @@
 //! The NATS client protocol with sequence numbers.
 
+#[cfg(feature = "broker")]
+pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "jetstream")]

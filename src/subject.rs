@@ -138,22 +138,7 @@ impl Filter {
     /// A subject with an empty token matches nothing, as on a server.
     #[must_use]
     pub fn matches(&self, subject: &[u8]) -> bool {
-        let mut tokens = subject.split(|byte| *byte == b'.');
-        for pattern in self.0.as_bytes().split(|byte| *byte == b'.') {
-            let Some(token) = tokens.next() else {
-                return false;
-            };
-            if token.is_empty() {
-                return false;
-            }
-            match pattern {
-                b">" => return tokens.all(|token| !token.is_empty()),
-                b"*" => {}
-                literal if literal == token => {}
-                _ => return false,
-            }
-        }
-        tokens.next().is_none()
+        pattern_matches(self.0.as_bytes(), subject)
     }
 
     /// Returns true when every subject that this filter matches is matched by `wider` too.
@@ -204,6 +189,26 @@ impl QueueGroup {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Matches as [`Filter::matches`] does; the pattern may be any bytes.
+pub(crate) fn pattern_matches(pattern: &[u8], subject: &[u8]) -> bool {
+    let mut tokens = subject.split(|byte| *byte == b'.');
+    for pattern in pattern.split(|byte| *byte == b'.') {
+        let Some(token) = tokens.next() else {
+            return false;
+        };
+        if token.is_empty() {
+            return false;
+        }
+        match pattern {
+            b">" => return tokens.all(|token| !token.is_empty()),
+            b"*" => {}
+            literal if literal == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
 }
 
 /// Why a text is no subject, filter or queue group.

@@ -1,0 +1,305 @@
+//! One client's side of the protocol: its handshake, its rights, and what a server says to it.
+
+use serde::Deserialize;
+
+use crate::wire::encode::{self, server};
+use crate::wire::handshake::{Connect, ServerInfo};
+use crate::wire::{ClientOp, FrameError, PubView};
+
+use super::options::{BrokerOptions, Credentials};
+
+#[derive(Debug)]
+pub(super) struct Dialogue {
+    credentials: Option<Credentials>,
+    /// What is left to say behind the first PONG.
+    connect_info: Option<ServerInfo>,
+    client: Connect,
+    is_connected: bool,
+}
+
+/// What an operation asks of the hub.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reaction<'a> {
+    Nothing,
+    Publish(PubView<'a>),
+    Subscribe {
+        subject: &'a [u8],
+        queue_group: Option<&'a [u8]>,
+        sid: &'a [u8],
+    },
+    Unsubscribe {
+        sid: &'a [u8],
+        max: Option<u64>,
+    },
+    /// All subscriptions end: the client introduced itself again.
+    Forget,
+    Close,
+}
+
+/// Fields of a CONNECT that no client may set.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Forbidden {
+    account: String,
+}
+
+impl Dialogue {
+    pub(super) fn new(options: &BrokerOptions, info: &ServerInfo) -> Self {
+        let connect_info = options.sends_connect_info.then(|| {
+            let mut info = info.clone();
+            info.connect_info = true;
+            info.remote_account = "$G".to_owned();
+            info
+        });
+        Self {
+            credentials: options.credentials.clone(),
+            connect_info,
+            client: Connect::default(),
+            is_connected: false,
+        }
+    }
+
+    /// Takes an operation; answers to the client itself are appended to `out`.
+    pub(super) fn handle<'a>(&mut self, op: ClientOp<'a>, out: &mut Vec<u8>) -> Reaction<'a> {
+        let needs_connect = self.credentials.is_some() && !self.is_connected;
+        if needs_connect && !matches!(op, ClientOp::Connect { .. }) {
+            return refuse(out, b"Authorization Violation");
+        }
+        match op {
+            ClientOp::Connect { json } => self.handle_connect(json, out),
+            ClientOp::Pub(message) => self.handle_publish(message, out),
+            ClientOp::Sub {
+                subject,
+                queue_group,
+                sid,
+            } => self.handle_subscribe(subject, queue_group, sid, out),
+            ClientOp::Unsub { sid, max } => {
+                self.confirm(out);
+                Reaction::Unsubscribe {
+                    sid,
+                    max: max.and_then(read_max),
+                }
+            }
+            ClientOp::Ping => {
+                encode::pong(out);
+                if self.is_connected
+                    && self.client.protocol >= 1
+                    && let Some(info) = self.connect_info.take()
+                {
+                    server::info(out, &info);
+                }
+                Reaction::Nothing
+            }
+            ClientOp::Info { json } => {
+                let is_json = serde_json::from_slice::<serde_json::Value>(json).is_ok();
+                if is_json {
+                    Reaction::Nothing
+                } else {
+                    Reaction::Close
+                }
+            }
+            ClientOp::Err { .. } => Reaction::Close,
+            ClientOp::Pong | ClientOp::Ok => Reaction::Nothing,
+        }
+    }
+
+    /// The client broke the protocol: appends what a server says before it closes.
+    pub(super) fn handle_violation(error: FrameError, out: &mut Vec<u8>) {
+        if let Some(text) = error.server_answer() {
+            server::err(out, text.as_bytes());
+        }
+    }
+
+    /// Whether the client has introduced itself, or need not.
+    pub(super) const fn is_admitted(&self) -> bool {
+        self.is_connected || self.credentials.is_none()
+    }
+
+    pub(super) const fn client(&self) -> &Connect {
+        &self.client
+    }
+
+    fn handle_connect<'a>(&mut self, json: &[u8], out: &mut Vec<u8>) -> Reaction<'a> {
+        let Ok(connect) = Connect::parse(json) else {
+            return Reaction::Close;
+        };
+        let forbidden: Forbidden = serde_json::from_slice(json).unwrap_or_default();
+        if !(0..=1).contains(&connect.protocol) {
+            return refuse(out, b"invalid client protocol");
+        }
+        if !forbidden.account.is_empty() || !self.is_allowed(&connect) {
+            return refuse(out, b"Authorization Violation");
+        }
+        if connect.no_responders && !connect.headers {
+            return refuse(out, b"no responders requires headers support");
+        }
+        let is_again = self.is_connected;
+        self.is_connected = true;
+        self.client = connect;
+        self.confirm(out);
+        if is_again {
+            Reaction::Forget
+        } else {
+            Reaction::Nothing
+        }
+    }
+
+    fn is_allowed(&self, connect: &Connect) -> bool {
+        match &self.credentials {
+            None => true,
+            Some(Credentials::UserAndPassword(user, password)) => {
+                connect.user.as_ref() == Some(user) && connect.pass.as_ref() == Some(password)
+            }
+            Some(Credentials::Token(token)) => connect.auth_token.as_ref() == Some(token),
+        }
+    }
+
+    fn handle_publish<'a>(&self, message: PubView<'a>, out: &mut Vec<u8>) -> Reaction<'a> {
+        // Without leave in CONNECT a header is a protocol error, and servers close without a word.
+        if !message.header_digits.is_empty() && !self.client.headers {
+            return Reaction::Close;
+        }
+        if self.client.pedantic && !is_literal(message.subject) {
+            server::err(out, b"Invalid Publish Subject");
+        }
+        self.confirm(out);
+        Reaction::Publish(message)
+    }
+
+    fn handle_subscribe<'a>(
+        &self,
+        subject: &'a [u8],
+        queue_group: Option<&'a [u8]>,
+        sid: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Reaction<'a> {
+        if !is_pattern(subject) {
+            server::err(out, b"Invalid Subject");
+            return Reaction::Nothing;
+        }
+        if queue_group == Some(b"_sys_") {
+            let mut text = b"Permissions Violation for Subscription to \"".to_vec();
+            text.extend_from_slice(subject);
+            text.extend_from_slice(b"\" using queue \"_sys_\"");
+            server::err(out, &text);
+            return Reaction::Nothing;
+        }
+        self.confirm(out);
+        Reaction::Subscribe {
+            subject,
+            queue_group,
+            sid,
+        }
+    }
+
+    fn confirm(&self, out: &mut Vec<u8>) {
+        if self.client.verbose {
+            server::ok(out);
+        }
+    }
+}
+
+fn refuse<'a>(out: &mut Vec<u8>, text: &[u8]) -> Reaction<'a> {
+    server::err(out, text);
+    Reaction::Close
+}
+
+/// Reads one to nine digits; servers take anything else as "now".
+fn read_max(digits: &[u8]) -> Option<u64> {
+    let is_size = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| is_size)?
+        .parse()
+        .ok()
+}
+
+fn is_pattern(subject: &[u8]) -> bool {
+    let mut is_over = false;
+    subject.split(|byte| *byte == b'.').all(|token| {
+        let is_good = !token.is_empty() && !is_over;
+        is_over = token == b">";
+        is_good
+    })
+}
+
+fn is_literal(subject: &[u8]) -> bool {
+    let is_good = |token: &[u8]| !token.is_empty() && token != b"*" && token != b">";
+    subject.split(|byte| *byte == b'.').all(is_good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialogue(credentials: Option<Credentials>) -> Dialogue {
+        let options = BrokerOptions {
+            credentials,
+            ..BrokerOptions::default()
+        };
+        Dialogue::new(&options, &ServerInfo::default())
+    }
+
+    fn connect(dialogue: &mut Dialogue, json: &str) -> (bool, String) {
+        let mut out = Vec::new();
+        let reaction = dialogue.handle(
+            ClientOp::Connect {
+                json: json.as_bytes(),
+            },
+            &mut out,
+        );
+        (reaction == Reaction::Close, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn credentials_are_required_where_they_are_set() {
+        let token = || Some(Credentials::Token("t".into()));
+        let refused = "-ERR 'Authorization Violation'\r\n";
+        assert_eq!(
+            connect(&mut dialogue(token()), "{}"),
+            (true, refused.into())
+        );
+        let wrong = r#"{"auth_token":"x"}"#;
+        assert_eq!(
+            connect(&mut dialogue(token()), wrong),
+            (true, refused.into())
+        );
+        let right = r#"{"auth_token":"t","verbose":false}"#;
+        assert_eq!(
+            connect(&mut dialogue(token()), right),
+            (false, String::new())
+        );
+        let mut out = Vec::new();
+        assert_eq!(
+            dialogue(token()).handle(ClientOp::Ping, &mut out),
+            Reaction::Close
+        );
+        assert_eq!(out, refused.as_bytes());
+    }
+
+    #[test]
+    fn the_second_info_follows_the_first_pong_only() {
+        let mut dialogue = dialogue(None);
+        connect(&mut dialogue, r#"{"verbose":false,"protocol":1}"#);
+        let mut out = Vec::new();
+        dialogue.handle(ClientOp::Ping, &mut out);
+        assert!(out.starts_with(b"PONG\r\nINFO {"), "{}", out.escape_ascii());
+        out.clear();
+        dialogue.handle(ClientOp::Ping, &mut out);
+        assert_eq!(out, b"PONG\r\n");
+    }
+
+    #[test]
+    fn a_second_connect_ends_the_subscriptions() {
+        let mut dialogue = dialogue(None);
+        let json = ClientOp::Connect { json: b"{}" };
+        assert_eq!(dialogue.handle(json, &mut Vec::new()), Reaction::Nothing);
+        assert_eq!(dialogue.handle(json, &mut Vec::new()), Reaction::Forget);
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let shown = format!("{:?}", dialogue(Some(Credentials::Token("canary".into()))));
+        assert!(!shown.contains("canary"));
+    }
+}

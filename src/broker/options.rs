@@ -1,0 +1,68 @@
+//! What an embedded server allows and announces.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::wire::Limits;
+
+use super::faults::FaultPlan;
+
+/// How a broker behaves.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BrokerOptions {
+    /// The name that INFO announces. Default `natseq`.
+    pub server_name: String,
+    /// What clients may send. Default [`Limits::CLIENT_OPS`].
+    pub limits: Limits,
+    /// Who may connect. Default: everybody.
+    pub credentials: Option<Credentials>,
+    /// How long a client may take for CONNECT when credentials are needed. Default 2 s.
+    pub auth_timeout: Duration,
+    /// Bytes that may wait for one client before its connection is dropped. Default 64 MiB.
+    pub pending_bytes_max: usize,
+    /// How long a connection that is being closed is still read, so that the client sees the last
+    /// words instead of a reset. Default 100 ms.
+    pub linger: Duration,
+    /// Whether a second INFO follows the first PONG, as since 2.12. Default true.
+    pub sends_connect_info: bool,
+    /// What goes wrong. Default: nothing.
+    pub faults: FaultPlan,
+    /// Seed of the faults and of the choice among queue group members. Default 0.
+    pub seed: u64,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self {
+            server_name: "natseq".to_owned(),
+            limits: Limits::CLIENT_OPS,
+            credentials: None,
+            auth_timeout: Duration::from_secs(2),
+            pending_bytes_max: 64 << 20,
+            linger: Duration::from_millis(100),
+            sends_connect_info: true,
+            faults: FaultPlan::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// What a client must present. Never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// User name and password.
+    UserAndPassword(String, String),
+    /// Token.
+    Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::UserAndPassword(..) => "UserAndPassword(..)",
+            Self::Token(_) => "Token(..)",
+        })
+    }
+}

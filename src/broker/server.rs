@@ -1,0 +1,354 @@
+//! Sockets around the hub: one reader and one writer for each client.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
+};
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::wire::encode::server;
+use crate::wire::handshake::ServerInfo;
+use crate::wire::{OpKind, Parser, Step};
+
+use super::dialogue::{Dialogue, Reaction};
+use super::faults::FaultStatistics;
+use super::hub::Hub;
+use super::options::BrokerOptions;
+use super::outbound::{End, Outbound, Work};
+
+/// Room made for each socket read.
+const READ_BYTES: usize = 64 << 10;
+
+/// Bytes that an in-process connection holds in each direction.
+const DUPLEX_BYTES: usize = 1 << 20;
+
+/// An embedded server. It ends with the last handle; its connections are cut then.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    local_addr: Option<SocketAddr>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// Counts of a broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerStatistics {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Messages that clients published.
+    pub published: u64,
+    /// Messages queued for clients, duplicates included.
+    pub delivered: u64,
+    /// What went wrong on purpose.
+    pub faults: FaultStatistics,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: BrokerOptions,
+    info: ServerInfo,
+    hub: Mutex<Hub>,
+    origin: Instant,
+}
+
+impl Broker {
+    /// Starts a broker that is reached with [`Broker::connect`] alone.
+    #[must_use]
+    pub fn in_process(options: BrokerOptions) -> Self {
+        Self {
+            shared: Shared::new(options, None),
+            local_addr: None,
+            listener: None,
+        }
+    }
+
+    /// Starts a broker that listens at `address`; port 0 takes a free one.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of binding the address.
+    pub async fn listen(
+        address: impl ToSocketAddrs,
+        options: BrokerOptions,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let local_addr = listener.local_addr()?;
+        let shared = Shared::new(options, Some(local_addr));
+        let accepting = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            loop {
+                // A connection that breaks while it is accepted concerns nobody else.
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                // Only a hint to the kernel.
+                let _ = stream.set_nodelay(true);
+                accepting.serve(stream);
+            }
+        });
+        Ok(Self {
+            shared,
+            local_addr: Some(local_addr),
+            listener: Some(task),
+        })
+    }
+
+    /// Opens a connection within the process and returns the client's end.
+    ///
+    /// Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn connect(&self) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(DUPLEX_BYTES);
+        self.shared.serve(server);
+        client
+    }
+
+    /// Where it listens; `None` for a broker in process.
+    #[must_use]
+    pub const fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// Cuts every connection at once; clients may come back.
+    pub fn cut_all(&self) {
+        self.shared.hub().end_all(End::Abrupt);
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn statistics(&self) -> BrokerStatistics {
+        let hub = self.shared.hub();
+        let (published, delivered, faults) = hub.counts();
+        BrokerStatistics {
+            connections: hub.clients(),
+            published,
+            delivered,
+            faults,
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+        self.shared.hub().end_all(End::Abrupt);
+    }
+}
+
+impl Shared {
+    fn new(options: BrokerOptions, local_addr: Option<SocketAddr>) -> Arc<Self> {
+        let mut info = ServerInfo::default();
+        info.server_id = format!("NATSEQ{:016X}", options.seed);
+        info.server_name.clone_from(&options.server_name);
+        info.version = env!("CARGO_PKG_VERSION").to_owned();
+        info.host = local_addr.map_or_else(String::new, |addr| addr.ip().to_string());
+        info.port = local_addr.map_or(0, |addr| addr.port());
+        info.headers = true;
+        info.proto = 1;
+        info.max_payload = i64::try_from(options.limits.payload_bytes_max).unwrap_or(i64::MAX);
+        info.auth_required = options.credentials.is_some();
+        let hub = Mutex::new(Hub::new(&options));
+        Arc::new(Self {
+            options,
+            info,
+            hub,
+            origin: Instant::now(),
+        })
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn serve(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
+        let outbound = Arc::new(Outbound::new(self.options.pending_bytes_max));
+        let client = self.hub().enter(Arc::clone(&outbound));
+        let mut info = self.info.clone();
+        info.client_id = Some(client);
+        let mut greeting = Vec::new();
+        server::info(&mut greeting, &info);
+        outbound.say(&greeting);
+        let (reader, writer) = tokio::io::split(stream);
+        let conversation = Conversation {
+            shared: Arc::clone(self),
+            outbound: Arc::clone(&outbound),
+            client,
+            dialogue: Dialogue::new(&self.options, &info),
+            parser: Parser::of_client(self.options.limits),
+        };
+        let reading = tokio::spawn(conversation.read(reader));
+        tokio::spawn(write(Arc::clone(self), client, outbound, writer, reading));
+    }
+}
+
+/// What one client's reader holds.
+struct Conversation {
+    shared: Arc<Shared>,
+    outbound: Arc<Outbound>,
+    client: u64,
+    dialogue: Dialogue,
+    parser: Parser,
+}
+
+impl Conversation {
+    async fn read<S: AsyncRead + AsyncWrite>(mut self, mut stream: ReadHalf<S>) {
+        let mut buffer = BytesMut::new();
+        let patience = Instant::now().checked_add(self.shared.options.auth_timeout);
+        loop {
+            buffer.reserve(READ_BYTES);
+            let patience = patience.filter(|_| !self.dialogue.is_admitted());
+            let count = match patience {
+                None => stream.read_buf(&mut buffer).await,
+                Some(until) => tokio::select! {
+                    count = stream.read_buf(&mut buffer) => count,
+                    () = sleep_until(until) => {
+                        let mut out = Vec::new();
+                        server::err(&mut out, b"Authentication Timeout");
+                        self.outbound.say(&out);
+                        self.outbound.end(End::Gentle);
+                        break;
+                    }
+                },
+            };
+            if !matches!(count, Ok(1..)) {
+                // The client has gone, or its link has broken.
+                self.outbound.end(End::Abrupt);
+                break;
+            }
+            if self.outbound.is_ending() || !self.take_frames(&mut buffer) {
+                break;
+            }
+        }
+        self.shared.hub().leave(self.client);
+        // What the client still sends is read, so that it can read our last words.
+        while let Ok(1..) = stream.read_buf(&mut buffer).await {
+            buffer.clear();
+        }
+    }
+
+    /// Takes whole frames off the buffer. Returns false when the connection is to be closed.
+    fn take_frames(&mut self, buffer: &mut BytesMut) -> bool {
+        let now = self.shared.now();
+        let mut out = Vec::new();
+        let mut hub = self.shared.hub();
+        let goes_on = loop {
+            let frame = match self.parser.next(buffer) {
+                Ok(Step::Frame(frame)) => frame,
+                Ok(Step::More { .. }) => break true,
+                Err(error) => {
+                    Dialogue::handle_violation(error, &mut out);
+                    break false;
+                }
+            };
+            let reaction = self.dialogue.handle(frame.client_op(buffer), &mut out);
+            let is_publish = matches!(reaction, Reaction::Publish(_));
+            if is_publish && !out.is_empty() {
+                // The client's own answers come before messages that it published to itself.
+                self.outbound.say(&out);
+                out.clear();
+            }
+            let client = self.client;
+            match reaction {
+                Reaction::Nothing => {}
+                Reaction::Publish(message) => {
+                    let who = self.dialogue.client();
+                    hub.publish(now, client, who.echo, who.no_responders, &message);
+                }
+                Reaction::Subscribe {
+                    subject,
+                    queue_group,
+                    sid,
+                } => {
+                    hub.routes.subscribe(client, subject, queue_group, sid);
+                }
+                Reaction::Unsubscribe { sid, max } => hub.routes.unsubscribe(client, sid, max),
+                Reaction::Forget => hub.routes.forget(client),
+                Reaction::Close => break false,
+            }
+            if frame.kind() == OpKind::Connect {
+                hub.set_headers(client, self.dialogue.client().headers);
+            }
+            if matches!(frame.kind(), OpKind::Ping) && !out.is_empty() {
+                self.outbound.say(&out);
+                out.clear();
+            }
+            buffer.advance(frame.len());
+        };
+        drop(hub);
+        self.outbound.say(&out);
+        if !goes_on {
+            self.outbound.end(End::Gentle);
+        }
+        goes_on
+    }
+}
+
+async fn write<S: AsyncRead + AsyncWrite>(
+    shared: Arc<Shared>,
+    client: u64,
+    outbound: Arc<Outbound>,
+    mut stream: WriteHalf<S>,
+    mut reading: JoinHandle<()>,
+) {
+    let is_split = shared.hub().is_split();
+    let end = loop {
+        let has_changed = outbound.has_changed.notified();
+        match outbound.next(shared.now()) {
+            Work::Write(bytes) => {
+                if write_all(&mut stream, &bytes, is_split).await.is_err() {
+                    break End::Abrupt;
+                }
+            }
+            Work::Wait(None) => has_changed.await,
+            Work::Wait(Some(due)) => {
+                let due = shared.origin.checked_add(due).unwrap_or(shared.origin);
+                tokio::select! {
+                    () = has_changed => {}
+                    () = sleep_until(due) => {}
+                }
+            }
+            Work::End(end) => break end,
+        }
+    };
+    if end == End::Gentle && stream.shutdown().await.is_ok() {
+        // Closing with unread bytes would reset the connection and swallow the last words.
+        let _ = timeout(shared.options.linger, &mut reading).await;
+    }
+    outbound.end(End::Abrupt);
+    reading.abort();
+    // The reader may have had no time to do it.
+    let _ = reading.await;
+    shared.hub().leave(client);
+}
+
+async fn write_all<S: AsyncRead + AsyncWrite>(
+    stream: &mut WriteHalf<S>,
+    bytes: &[u8],
+    is_split: bool,
+) -> std::io::Result<()> {
+    if !is_split {
+        return stream.write_all(bytes).await;
+    }
+    for byte in bytes.chunks(1) {
+        stream.write_all(byte).await?;
+        stream.flush().await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
