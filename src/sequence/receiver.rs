@@ -129,7 +129,7 @@ impl RequestKind {
     }
 }
 
-/// One subscription; see the [module](self).
+/// One subscription; see the [module](super).
 ///
 /// Feed it with the `handle_*` methods; after each, take events and requests until there are none.
 #[derive(Debug, Clone)]
