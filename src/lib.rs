@@ -2,6 +2,9 @@
 
 #[cfg(feature = "broker")]
 pub mod broker;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "jetstream")]

@@ -1,2 +1,5 @@
 //! The `natseq` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    natseq::cli::main()
+}

@@ -3,6 +3,13 @@
 //! `data/server-verdicts.json` was captured with raw sockets from nats-server 2.9.10, 2.10.29,
 //! 2.11.0, 2.12.15, 2.14.5 and a 2.15 development build.
 #![cfg(feature = "broker")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 use std::time::Duration;
 

@@ -149,16 +149,18 @@ impl Drop for Broker {
 
 impl Shared {
     fn new(options: BrokerOptions, local_addr: Option<SocketAddr>) -> Arc<Self> {
-        let mut info = ServerInfo::default();
-        info.server_id = format!("NATSEQ{:016X}", options.seed);
-        info.server_name.clone_from(&options.server_name);
-        info.version = env!("CARGO_PKG_VERSION").to_owned();
-        info.host = local_addr.map_or_else(String::new, |addr| addr.ip().to_string());
-        info.port = local_addr.map_or(0, |addr| addr.port());
-        info.headers = true;
-        info.proto = 1;
-        info.max_payload = i64::try_from(options.limits.payload_bytes_max).unwrap_or(i64::MAX);
-        info.auth_required = options.credentials.is_some();
+        let info = ServerInfo {
+            server_id: format!("NATSEQ{:016X}", options.seed),
+            server_name: options.server_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: local_addr.map_or_else(String::new, |addr| addr.ip().to_string()),
+            port: local_addr.map_or(0, |addr| addr.port()),
+            headers: true,
+            proto: 1,
+            max_payload: i64::try_from(options.limits.payload_bytes_max).unwrap_or(i64::MAX),
+            auth_required: options.credentials.is_some(),
+            ..ServerInfo::default()
+        };
         let hub = Mutex::new(Hub::new(&options));
         Arc::new(Self {
             options,

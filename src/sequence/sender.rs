@@ -38,8 +38,10 @@ const REPLY_SUBJECT_BYTES_MAX: usize = 128;
 const REPEAT_TIME: Duration = Duration::from_millis(10);
 /// What a repair adds to a message, besides its subject and reply subject.
 const REPAIR_HEADROOM_BYTES: usize = 64;
-/// How often the end is announced.
-const ENDS: u32 = 3;
+/// How often the end is announced at least; further announcements thin out through the linger.
+const ENDS_MIN: u32 = 3;
+/// Pauses between announcements double this often at most.
+const ENDS_DOUBLINGS_MAX: u32 = 8;
 /// What a receiver that comes too often is told to wait.
 const RETRY_MILLIS: u64 = 50;
 
@@ -219,7 +221,7 @@ pub struct Sender {
 struct Closed {
     at: Duration,
     until: Duration,
-    ends_left: u32,
+    ends: u32,
     end_due: Duration,
 }
 
@@ -338,14 +340,15 @@ impl Sender {
         Ok(seq)
     }
 
-    /// Ends the source: no more messages, three announcements of the end, repairs for the linger.
+    /// Ends the source: no more messages, three or more announcements of the end, repairs for the
+    /// linger.
     pub fn close(&mut self, now: Duration) {
         if self.closed.is_none() {
             let until = now.saturating_add(self.options.linger);
             self.closed = Some(Closed {
                 at: now,
                 until,
-                ends_left: ENDS,
+                ends: 0,
                 end_due: now,
             });
         }
@@ -414,11 +417,15 @@ impl Sender {
             self.owes_hello = false;
             HeartbeatKind::Hello
         } else if let Some(closed) = &mut self.closed {
-            if closed.ends_left == 0 || now < closed.end_due {
+            let is_over = closed.ends >= ENDS_MIN && now >= closed.until;
+            if is_over || now < closed.end_due {
                 return None;
             }
-            closed.ends_left = closed.ends_left.saturating_sub(1);
-            closed.end_due = now.saturating_add(self.rhythm.first());
+            closed.ends = closed.ends.saturating_add(1);
+            // After the second the pauses double: whoever misses three in a row hears a later one.
+            let doublings = closed.ends.saturating_sub(2).min(ENDS_DOUBLINGS_MAX);
+            let pause = self.rhythm.first().saturating_mul(1 << doublings);
+            closed.end_due = now.saturating_add(pause);
             HeartbeatKind::End
         } else if now >= self.rhythm.due() {
             HeartbeatKind::Beat
@@ -502,9 +509,8 @@ impl Sender {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.closed {
-            Some(closed) if closed.ends_left > 0 && self.is_connected => {
-                Some(closed.end_due.min(closed.until))
-            }
+            Some(closed) if closed.ends < ENDS_MIN && self.is_connected => Some(closed.end_due),
+            Some(closed) if self.is_connected => Some(closed.end_due.min(closed.until)),
             Some(closed) => Some(closed.until),
             None => self.is_connected.then(|| self.rhythm.due()),
         }
@@ -514,7 +520,7 @@ impl Sender {
     #[must_use]
     pub fn is_finished(&self, now: Duration) -> bool {
         self.closed.is_some_and(|closed| {
-            let has_announced = closed.ends_left == 0 || !self.is_connected;
+            let has_announced = closed.ends >= ENDS_MIN || !self.is_connected;
             now >= closed.until && has_announced && self.requests.is_empty()
         })
     }
@@ -883,14 +889,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_said_three_times_and_requests_prolong_the_linger() {
+    fn the_end_is_said_through_the_linger_and_requests_prolong_the_linger() {
         let mut sender = sender(9);
         let _ = sender.poll_heartbeat(Duration::ZERO);
         send(&mut sender, MILLI).unwrap();
         sender.close(MILLI);
         let mut ends = 0;
         let mut now = MILLI;
-        while now < MILLI * 1_000 {
+        while now < MILLI * 80 {
             ends += usize::from(sender.poll_heartbeat(now).is_some());
             now += MILLI;
         }
