@@ -377,10 +377,11 @@ impl<M: Weight> Receiver<M> {
     }
 
     /// Returns true when at least one source was heard, and every run has ended or was superseded,
-    /// and nothing is undecided.
+    /// nothing is undecided, and every event was taken.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        !self.lines.is_empty() && self.lines.values().all(Line::is_ended)
+        let is_told = self.events.is_empty() && !self.lines.is_empty();
+        is_told && self.lines.values().all(Line::is_ended)
     }
 
     fn take(&mut self, now: Duration, id: u64, seq: u64, message: M, is_repaired: bool) {

@@ -317,6 +317,10 @@ fn a_source_that_ended_and_answers_no_more_has_lost_its_gaps() {
     }
     assert_eq!(story.told(), "lost2-3:source_gone ended3");
     assert!(story.receiver.has_ended());
+    story.data(&[1]).beat(HeartbeatKind::End, 3);
+    assert!(story.receiver.has_ended(), "late copies change nothing");
+    story.data_of(8, &[1]);
+    assert!(!story.receiver.has_ended(), "there are events to take");
 }
 
 #[test]

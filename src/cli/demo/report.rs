@@ -92,18 +92,16 @@ impl Report {
     pub(super) fn print_table(&self) -> std::io::Result<bool> {
         let ok = self.is_ok();
         let mut table = Table::new();
-        table
-            .load_style(presets::UTF8_HORIZONTAL_ONLY)
-            .set_header([
-                "receiver",
-                "source",
-                "run",
-                "sent",
-                "delivered",
-                "of these repaired",
-                "duplicates dropped",
-                "reported lost",
-            ]);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+            "receiver",
+            "source",
+            "run",
+            "sent",
+            "delivered",
+            "of these repaired",
+            "duplicates dropped",
+            "reported lost",
+        ]);
         let mut run = 1_u64;
         let mut last = "";
         for row in self.rows() {

@@ -208,7 +208,8 @@ impl SequencedSubscriber {
         self.receiver.is_settled()
     }
 
-    /// Returns true when at least one source was heard, all have ended and nothing is undecided.
+    /// Returns true when at least one source was heard, all have ended, nothing is undecided,
+    /// and every event was taken.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.receiver.has_ended()
