@@ -34,13 +34,15 @@ pub(super) struct ServeArgs {
 
 /// Serves until it is interrupted.
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let mut options = BrokerOptions::default();
-    options.seed = args.seed;
-    options.faults = args.faults.plan(&Chances::default())?;
-    options.credentials = match (args.require_user, args.require_password, args.require_token) {
+    let credentials = match (args.require_user, args.require_password, args.require_token) {
         (Some(user), Some(password), _) => Some(Credentials::UserAndPassword(user, password)),
-        (_, _, Some(token)) => Some(Credentials::Token(token)),
-        _ => None,
+        (_, _, token) => token.map(Credentials::Token),
+    };
+    let options = BrokerOptions {
+        seed: args.seed,
+        faults: args.faults.plan(&Chances::default())?,
+        credentials,
+        ..BrokerOptions::default()
     };
     let broker = Broker::listen(&args.listen, options)
         .await

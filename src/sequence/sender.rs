@@ -199,7 +199,7 @@ pub struct SenderStatistics {
     pub repairs: u64,
 }
 
-/// One source; see the [module](self).
+/// One source: numbers, retains, beats and repairs.
 #[derive(Debug, Clone)]
 pub struct Sender {
     options: SenderOptions,

@@ -63,9 +63,11 @@ pub(super) struct DemoArgs {
 
 /// Runs the demonstration; success means that every number was delivered once or reported lost once.
 pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let mut options = BrokerOptions::default();
-    options.seed = args.seed;
-    options.faults = args.faults.plan(&CHANCES)?;
+    let options = BrokerOptions {
+        seed: args.seed,
+        faults: args.faults.plan(&CHANCES)?,
+        ..BrokerOptions::default()
+    };
     let broker = Broker::listen("127.0.0.1:0", options).await?;
     let address = broker
         .local_addr()
@@ -158,7 +160,12 @@ async fn receive(
                 ..
             } => ledger.note_lost(&source, epoch, from, to),
             Event::EpochStarted { source, .. } => audience.note_heard(index, &source),
-            _ => {}
+            Event::Unsequenced { .. }
+            | Event::Gap { .. }
+            | Event::SourceSilent { .. }
+            | Event::SourceEnded { .. }
+            | Event::Conflict { .. }
+            | Event::SourceEvicted { .. } => {}
         }
     }
     ledger.lines = subscriber.statistics().collect();
