@@ -132,6 +132,11 @@ impl Parser {
     /// [`FrameError`]: the stream is lost, and every later call repeats the error.
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Step, FrameError> {
+        if self.stage == Stage::Word
+            && let Some(frame) = self.whole_message(buffer)
+        {
+            return Ok(Step::Frame(frame));
+        }
         let step = self.advance(buffer);
         if let Err(error) = step {
             self.stage = Stage::Failed(error);
@@ -178,6 +183,40 @@ impl Parser {
                 Stage::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// The hot path: a plain message that is there as a whole. Anything else is left to the stages,
+    /// which give the same frame and tell errors.
+    #[inline]
+    fn whole_message(&self, buffer: &[u8]) -> Option<Frame> {
+        let (kind, args_at) = match (self.speaker, buffer.first_chunk()?) {
+            (Speaker::Server, b"MSG ") => (OpKind::Msg, 4),
+            (Speaker::Server, b"HMSG") if buffer.get(4) == Some(&b' ') => (OpKind::Hmsg, 5),
+            (Speaker::Client, b"PUB ") => (OpKind::Pub, 4),
+            (Speaker::Client, b"HPUB") if buffer.get(4) == Some(&b' ') => (OpKind::Hpub, 5),
+            _ => return None,
+        };
+        let args = buffer.get(args_at..)?;
+        let line_end = memchr(b'\n', args)?;
+        let args = args.get(..line_end)?.strip_suffix(b"\r")?;
+        if args.len() > self.limits.line_bytes_max
+            || args.first().is_none_or(|byte| is_blank(*byte))
+        {
+            return None;
+        }
+        let len = offset(args_at.checked_add(line_end)?.checked_add(1)?);
+        let frame = Line {
+            args,
+            args_at: offset(args_at),
+            len,
+        }
+        .read(kind)
+        .ok()?;
+        if at(frame.body_len) > self.limits.payload_bytes_max {
+            return None;
+        }
+        let end = frame.len();
+        (buffer.get(end.checked_sub(2)?..end)? == b"\r\n").then_some(frame)
     }
 
     const fn complete(&mut self, frame: Frame) -> Step {
