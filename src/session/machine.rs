@@ -495,7 +495,9 @@ impl Session {
     /// Ends this connection from our side.
     fn fail(&mut self, now: Duration, reason: LinkError, outbox: &mut Outbox) {
         self.handle_disconnected(now, reason, outbox);
-        self.actions.push_front(Action::Hang);
+        if self.phase != Phase::Closed {
+            self.actions.push_front(Action::Hang);
+        }
     }
 
     fn handle_failed_dial(&mut self, now: Duration, reason: LinkError, outbox: &mut Outbox) {
@@ -550,3 +552,7 @@ impl Session {
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

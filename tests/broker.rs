@@ -1,0 +1,272 @@
+//! The embedded broker: its faults, its farewell, and the whole client over a bad link.
+#![cfg(all(feature = "broker", feature = "client"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::time::Duration;
+
+use natseq::broker::{Broker, BrokerOptions, Credentials, Direction, FaultPlan, FaultRule};
+use natseq::client::{Client, ConnectOptions, ErrorKind, Event};
+use natseq::sequence::{Delivery, Event as SequenceEvent};
+use natseq::subject::Filter;
+use natseq::wire::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Everything here takes less, also on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn broker(change: impl FnOnce(&mut BrokerOptions)) -> (Broker, String) {
+    let mut options = BrokerOptions::default();
+    change(&mut options);
+    let broker = Broker::listen("127.0.0.1:0", options).await.unwrap();
+    let address = broker.local_addr().unwrap().to_string();
+    (broker, address)
+}
+
+fn rule(direction: Direction, change: impl FnOnce(&mut FaultRule)) -> FaultPlan {
+    let mut rule = FaultRule::new(Filter::new("d.>").unwrap(), direction);
+    change(&mut rule);
+    FaultPlan::one(rule)
+}
+
+async fn connect(address: &str) -> Client {
+    ConnectOptions::new().connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn messages_and_requests_pass_when_nothing_goes_wrong() {
+    let (_broker, address) = broker(|_| {}).await;
+    let client = connect(&address).await;
+    let mut subscription = client.subscribe("d.*").unwrap();
+    client.publish("d.x", "hello").await.unwrap();
+    let message = timeout(PATIENCE, subscription.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (message.subject(), message.payload()),
+        (&b"d.x"[..], &b"hello"[..])
+    );
+    let nobody = client.request("nobody", "").await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::NoResponders);
+    assert!(client.server_info().connect_info, "the second INFO arrived");
+}
+
+#[tokio::test]
+async fn everything_written_byte_by_byte_is_understood() {
+    let (_broker, address) = broker(|options| options.faults.is_split = true).await;
+    let client = connect(&address).await;
+    let mut subscription = client.subscribe("d.*").unwrap();
+    for number in 0..20 {
+        client.publish("d.x", number.to_string()).await.unwrap();
+    }
+    for number in 0..20 {
+        let message = timeout(PATIENCE, subscription.next())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(message.payload(), number.to_string().as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn the_same_seed_loses_the_same_messages() {
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let faults = rule(Direction::ToClient, |rule| rule.drop = 0.5);
+        let (_broker, address) =
+            broker(|options| (options.faults, options.seed) = (faults, 7)).await;
+        let client = connect(&address).await;
+        let mut subscription = client.subscribe(">").unwrap();
+        for number in 0..100 {
+            client.publish("d.x", number.to_string()).await.unwrap();
+        }
+        client.publish("end", "").await.unwrap();
+        let mut payloads = Vec::new();
+        loop {
+            let message = timeout(PATIENCE, subscription.next())
+                .await
+                .unwrap()
+                .unwrap();
+            if message.subject() == b"end" {
+                break;
+            }
+            payloads.push(message.payload().to_vec());
+        }
+        assert!(
+            (20..80).contains(&payloads.len()),
+            "{} of 100 at 0.5",
+            payloads.len()
+        );
+        seen.push(payloads);
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[tokio::test]
+async fn a_cut_connection_comes_back_with_its_subscriptions() {
+    let faults = rule(Direction::ToClient, |rule| rule.cut = 0.2);
+    let (broker, address) = broker(|options| options.faults = faults).await;
+    let client = connect(&address).await;
+    let mut events = client.events();
+    let mut subscription = client.subscribe(">").unwrap();
+    let publisher = connect(&address).await;
+    let mut taken = 0;
+    while broker.statistics().faults.cut == 0 || taken < 5 {
+        publisher.publish("d.x", "").await.unwrap();
+        if timeout(Duration::from_millis(100), subscription.next())
+            .await
+            .is_ok()
+        {
+            taken += 1;
+        }
+    }
+    let disconnected = timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+    assert!(
+        matches!(disconnected, Event::Disconnected { .. }),
+        "{disconnected:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_truncated_message_is_not_delivered_and_a_sequenced_one_is_won_back() {
+    let faults = rule(Direction::ToClient, |rule| {
+        (rule.truncate, rule.drop) = (0.02, 0.2)
+    });
+    let (broker, address) = broker(|options| (options.faults, options.seed) = (faults, 3)).await;
+    let receiver = connect(&address).await;
+    let builder = receiver.sequenced_subscriber("d.x").unwrap();
+    let mut subscriber = builder.delivery(Delivery::Ordered).start().unwrap();
+    receiver.flush().await.unwrap();
+    let sender = connect(&address).await;
+    let publisher = sender.sequenced_publisher("d.x").unwrap().start().unwrap();
+    for number in 1..=500_u64 {
+        publisher.publish("d.x", number.to_string()).await.unwrap();
+    }
+    let closing = tokio::spawn(publisher.close());
+    let mut expected = 1;
+    while !subscriber.has_ended() {
+        let event = timeout(PATIENCE, subscriber.next())
+            .await
+            .expect("an event")
+            .unwrap();
+        match event {
+            SequenceEvent::Message { message, .. } => {
+                assert_eq!(message.payload(), expected.to_string().as_bytes());
+                expected += 1;
+            }
+            SequenceEvent::Lost { .. } => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(expected, 501);
+    assert!(broker.statistics().faults.truncated > 0);
+    let repairs = closing.await.unwrap().statistics.repairs;
+    assert!(repairs >= broker.statistics().faults.dropped, "{repairs}");
+}
+
+#[tokio::test]
+async fn the_last_words_are_read_by_a_peer_that_still_writes() {
+    let (_broker, address) = broker(|_| {}).await;
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"NONSENSE\r\n").await.unwrap();
+    // Unread bytes on the other side would turn a plain close into a reset.
+    let _ = stream.write_all(&[b'x'; 100_000]).await;
+    let mut heard = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    let heard = heard.escape_ascii().to_string();
+    assert!(
+        heard.ends_with(r"-ERR \'Unknown Protocol Operation\'\r\n"),
+        "{heard}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_within_the_process_speaks_the_same() {
+    let broker = Broker::in_process(BrokerOptions::default());
+    let mut stream = broker.connect();
+    stream
+        .write_all(b"CONNECT {\"verbose\":false}\r\nSUB a 1\r\nPUB a 2\r\nhi\r\n")
+        .await
+        .unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"MSG a 1 2\r\nhi\r\n") {
+        let count = timeout(PATIENCE, stream.read_buf(&mut heard))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(count > 0, "{}", heard.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_checked_and_silence_is_not_waited_for() {
+    let (_broker, address) = broker(|options| {
+        options.credentials = Some(Credentials::Token("t".into()));
+        options.auth_timeout = Duration::from_millis(50);
+    })
+    .await;
+    assert!(
+        ConnectOptions::new()
+            .token("t")
+            .connect(&address)
+            .await
+            .is_ok()
+    );
+    let refused = ConnectOptions::new()
+        .token("x")
+        .connect(&address)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Connect);
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut heard = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        heard.ends_with(b"-ERR 'Authentication Timeout'\r\n"),
+        "{}",
+        heard.escape_ascii()
+    );
+}
+
+#[tokio::test]
+async fn a_refused_publish_takes_no_number() {
+    let limits = Limits::CLIENT_OPS.with_payload_bytes_max(1_000);
+    let (_broker, address) = broker(|options| options.limits = limits).await;
+    let client = connect(&address).await;
+    let mut subscriber = client.sequenced_subscriber("d.>").unwrap().start().unwrap();
+    let publisher = client.sequenced_publisher("d.>").unwrap().start().unwrap();
+    assert_eq!(publisher.publish("d.x", "1").await.unwrap(), 1);
+    let large = publisher.publish("d.x", vec![0; 950]).await.unwrap_err();
+    assert!(
+        matches!(large.kind(), ErrorKind::PayloadTooLarge { max: 1_000, .. }),
+        "{large:?}"
+    );
+    let outside = publisher.publish("e.x", "x").await.unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::Sequence);
+    let malformed = publisher.publish("d. x", "x").await.unwrap_err();
+    assert_eq!(malformed.kind(), ErrorKind::Subject);
+    assert_eq!(publisher.publish("d.x", "2").await.unwrap(), 2);
+    let mut seqs = Vec::new();
+    while seqs.len() < 2 {
+        match timeout(PATIENCE, subscriber.next()).await.unwrap().unwrap() {
+            SequenceEvent::Message { origin, .. } => seqs.push(origin.seq),
+            SequenceEvent::Gap { from, to, .. } => panic!("gap {from}-{to}"),
+            _ => {}
+        }
+    }
+    assert_eq!(seqs, [1, 2]);
+}
