@@ -118,7 +118,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Connects so that a broken connection is noticed and replaced quickly.
-async fn connect(address: &str) -> Result<Client, crate::Error> {
+async fn connect(address: &str) -> Result<Client, crate::client::Error> {
     let redial = RedialOptions::default();
     ConnectOptions::new().redial(redial).connect(address).await
 }
@@ -130,7 +130,7 @@ async fn receive(
     index: usize,
     audience: Arc<Audience>,
     bar: ProgressBar,
-) -> Result<Ledger, crate::Error> {
+) -> Result<Ledger, crate::client::Error> {
     let mut subscriber = client
         .sequenced_subscriber(FILTER)?
         .delivery(delivery)
