@@ -1,8 +1,13 @@
 //! The `natseq` program.
 
+mod connection;
 mod demo;
 mod faults;
+mod publish;
+mod record;
 mod serve;
+mod subscribe;
+mod text;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -10,9 +15,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// NATS with sequence numbers: publish, subscribe, and see what got lost
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "natseq", version)]
 struct Arguments {
+    #[command(flatten)]
+    connection: connection::ConnectionArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -21,6 +28,8 @@ struct Arguments {
 enum Command {
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
+    Pub(publish::PublishArgs),
+    Sub(subscribe::SubscribeArgs),
 }
 
 /// Runs the program with the process's arguments.
@@ -37,13 +46,21 @@ pub fn main() -> ExitCode {
             match arguments.command {
                 Command::Demo(args) => demo::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
+                Command::Pub(args) => publish::run(args, &arguments.connection).await,
+                Command::Sub(args) => subscribe::run(args, &arguments.connection).await,
             }
         })
     });
     result.unwrap_or_else(|error: Box<dyn Error>| {
         use std::io::Write;
+        let mut text = format!("natseq: {error}");
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            text.push_str(&format!(": {source}"));
+            cause = source.source();
+        }
         // Without a standard error there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "natseq: {error}");
+        let _ = writeln!(std::io::stderr(), "{text}");
         ExitCode::FAILURE
     })
 }

@@ -96,6 +96,9 @@ impl FromStr for ServerAddr {
         {
             return Err(ServerAddrError::HostCharacter(found));
         }
+        if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(ServerAddrError::HostCharacter(':'));
+        }
         let credentials = userinfo.map(parse_userinfo).transpose()?;
         Ok(Self {
             scheme,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::broker::FaultStatistics;
 use crate::sequence::{Delivery, LineStatistics};
 
+use super::super::text::grouped;
 use super::ledger::Ledger;
 use super::sources::Run;
 
@@ -197,17 +198,4 @@ const fn name(delivery: Delivery) -> &'static str {
         Delivery::Ordered => "ordered",
         Delivery::DetectOnly => "detect",
     }
-}
-
-/// Writes a number with a comma every three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -1,0 +1,159 @@
+//! What `natseq sub --json` prints: one object for each event, and the accounting at the end.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::sequence::LineStatistics;
+
+/// One line of output.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(super) enum Record<'a> {
+    Message(MessageRecord<'a>),
+    Gap {
+        source: &'a str,
+        epoch: u64,
+        from: u64,
+        to: u64,
+    },
+    Lost {
+        source: &'a str,
+        epoch: u64,
+        from: u64,
+        to: u64,
+        reason: &'static str,
+    },
+    Epoch {
+        source: &'a str,
+        epoch: u64,
+        previous: Option<u64>,
+        tail_known: bool,
+    },
+    Silent {
+        source: &'a str,
+        epoch: u64,
+    },
+    Ended {
+        source: &'a str,
+        epoch: u64,
+        last: u64,
+    },
+    Conflict {
+        source: &'a str,
+        epoch: u64,
+    },
+    Evicted {
+        source: &'a str,
+        epoch: u64,
+    },
+    Summary(Summary),
+}
+
+/// A message. Without a stamp it has neither source nor number.
+#[derive(Debug, Serialize)]
+pub(super) struct MessageRecord<'a> {
+    pub(super) subject: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+    pub(super) repaired: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reply: Option<Cow<'a, str>>,
+    /// The payload when it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload: Option<&'a str>,
+    /// The payload when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload_hex: Option<String>,
+}
+
+/// The accounting.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Summary {
+    /// Messages printed, numbered or not.
+    pub(super) messages: u64,
+    /// Numbers delivered.
+    pub(super) delivered: u64,
+    /// Of these, by repair.
+    pub(super) repaired: u64,
+    pub(super) duplicates: u64,
+    pub(super) lost: u64,
+    /// Numbers missing or held back when the program ended.
+    pub(super) undecided: u64,
+    /// Messages without a stamp.
+    pub(super) unsequenced: u64,
+    pub(super) bad_stamps: u64,
+    /// Messages dropped here because this program was too slow.
+    pub(super) dropped: u64,
+    pub(super) sources: Vec<SourceSummary>,
+}
+
+/// One run of one source.
+#[derive(Debug, Serialize)]
+pub(super) struct SourceSummary {
+    source: String,
+    epoch: u64,
+    /// The first number owed.
+    first: u64,
+    /// The highest number known to have been sent.
+    last: u64,
+    delivered: u64,
+    repaired: u64,
+    duplicates: u64,
+    lost: u64,
+    undecided: u64,
+    ended: bool,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, line: &LineStatistics) {
+        self.delivered = self.delivered.saturating_add(line.delivered);
+        self.repaired = self.repaired.saturating_add(line.repaired);
+        self.duplicates = self.duplicates.saturating_add(line.duplicates);
+        self.lost = self.lost.saturating_add(line.lost);
+        self.undecided = self.undecided.saturating_add(line.undecided);
+        self.sources.push(SourceSummary {
+            source: line.source.to_string(),
+            epoch: line.epoch,
+            first: line.base,
+            last: line.highest,
+            delivered: line.delivered,
+            repaired: line.repaired,
+            duplicates: line.duplicates,
+            lost: line.lost,
+            undecided: line.undecided,
+            ended: line.is_ended,
+        });
+    }
+
+    /// Whether nothing is missing.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.lost == 0 && self.undecided == 0
+    }
+}
+
+/// Text as it is, other bytes escaped.
+pub(super) fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.escape_ascii().to_string()),
+    }
+}
+
+/// The payload as text, or in hexadecimal when it is none.
+pub(super) fn payload(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return (Some(text), None);
+    }
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    (None, Some(hex))
+}

@@ -1,0 +1,426 @@
+//! `natseq sub`: prints messages, and what is missing if asked for.
+
+use std::error::Error;
+use std::io::{BufWriter, Stdout, Write};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::client::{Client, SequencedMessage, SequencedSubscriber, Subscription};
+use crate::sequence::{Delivery, Event, Origin};
+use crate::subject::{Filter, QueueGroup};
+use crate::wire::{HeaderBlock, Message};
+
+use super::connection::ConnectionArgs;
+use super::record::{MessageRecord, Record, Summary, payload, shown};
+use super::text::{grouped, range};
+
+/// Print messages; exit with 0 when nothing is missing
+#[derive(Debug, Args)]
+pub(super) struct SubscribeArgs {
+    /// What to: a subject, * stands for a token, a last > for the rest
+    subject: String,
+    /// End after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Check numbers and ask for what is missing
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "immediate")]
+    sequenced: Option<Mode>,
+    /// End when every source that was heard has ended and nothing is undecided
+    #[arg(long, requires = "sequenced")]
+    until_eos: bool,
+    /// Share the messages with the others of this group; no gaps are claimed then
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Print one JSON object for each event, and a summary
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    /// As they arrive, repairs later
+    Immediate,
+    /// In the order of their numbers
+    Ordered,
+    /// As they arrive, without asking for what is missing
+    Detect,
+}
+
+/// Prints until it is told to end; success means that nothing is missing.
+pub(super) async fn run(
+    args: SubscribeArgs,
+    connection: &ConnectionArgs,
+) -> Result<ExitCode, Box<dyn Error>> {
+    Filter::new(&args.subject).map_err(|error| format!("subject `{}`: {error}", args.subject))?;
+    let group = match &args.queue {
+        Some(text) => {
+            Some(QueueGroup::new(text).map_err(|error| format!("--queue `{text}`: {error}"))?)
+        }
+        None => None,
+    };
+    let client = connection.connect().await?;
+    let mut printer = Printer {
+        out: BufWriter::new(std::io::stdout()),
+        is_json: args.json,
+        messages: 0,
+        messages_max: args.count.unwrap_or(u64::MAX),
+    };
+    let summary = match args.sequenced {
+        Some(mode) => sequenced(&args, mode, group, &client, &mut printer).await,
+        None => plain(&args, group, &client, &mut printer).await,
+    };
+    client.close().await;
+    let summary = match summary {
+        // Nobody reads any more: there is nothing to say.
+        Err(error) if is_broken_pipe(&*error) => return Ok(ExitCode::SUCCESS),
+        summary => summary?,
+    };
+    let is_whole = summary.is_whole() && summary.dropped == 0;
+    printer.summary(summary)?;
+    Ok(if is_whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn plain(
+    args: &SubscribeArgs,
+    group: Option<QueueGroup>,
+    client: &Client,
+    printer: &mut Printer,
+) -> Result<Summary, Box<dyn Error>> {
+    let mut subscription = match &group {
+        Some(group) => client.queue_subscribe(&args.subject, group.as_str())?,
+        None => client.subscribe(&args.subject)?,
+    };
+    tell_ready(client, &args.subject).await?;
+    let interrupted = super::interrupted();
+    tokio::pin!(interrupted);
+    let mut batch = Vec::new();
+    while !printer.is_done() {
+        let left = usize::try_from(printer.left())
+            .unwrap_or(usize::MAX)
+            .min(1_024);
+        tokio::select! {
+            count = take(&mut subscription, &mut batch, left) => {
+                if count == 0 {
+                    break;
+                }
+            }
+            result = &mut interrupted => {
+                result?;
+                break;
+            }
+        }
+        for message in batch.drain(..) {
+            printer.plain(&message)?;
+        }
+        printer.out.flush()?;
+    }
+    let dropped = subscription.statistics().dropped;
+    Ok(Summary {
+        messages: printer.messages,
+        unsequenced: printer.messages,
+        dropped,
+        ..Summary::default()
+    })
+}
+
+async fn take(subscription: &mut Subscription, batch: &mut Vec<Message>, most: usize) -> usize {
+    subscription.next_batch(batch, most).await
+}
+
+async fn sequenced(
+    args: &SubscribeArgs,
+    mode: Mode,
+    group: Option<QueueGroup>,
+    client: &Client,
+    printer: &mut Printer,
+) -> Result<Summary, Box<dyn Error>> {
+    let delivery = match mode {
+        Mode::Immediate => Delivery::Immediate,
+        Mode::Ordered => Delivery::Ordered,
+        Mode::Detect => Delivery::DetectOnly,
+    };
+    let builder = client
+        .sequenced_subscriber(&args.subject)?
+        .delivery(delivery);
+    let mut subscriber = match group {
+        Some(group) => builder.queue_group(group).start()?,
+        None => builder.start()?,
+    };
+    tell_ready(client, &args.subject).await?;
+    let interrupted = super::interrupted();
+    tokio::pin!(interrupted);
+    while !printer.is_done() && !(args.until_eos && subscriber.has_ended()) {
+        let event = match subscriber.try_next() {
+            Some(event) => Some(event),
+            None => {
+                // Whoever watches sees everything that there is.
+                printer.out.flush()?;
+                tokio::select! {
+                    event = subscriber.next() => event,
+                    result = &mut interrupted => {
+                        result?;
+                        break;
+                    }
+                }
+            }
+        };
+        let Some(event) = event else {
+            break;
+        };
+        printer.event(&event)?;
+    }
+    Ok(summary_of(&subscriber, printer.messages))
+}
+
+fn summary_of(subscriber: &SequencedSubscriber, messages: u64) -> Summary {
+    let mut summary = Summary {
+        messages,
+        unsequenced: subscriber.unsequenced(),
+        bad_stamps: subscriber.bad_stamps(),
+        // What was dropped here is missing and counted so, or was won back.
+        dropped: 0,
+        ..Summary::default()
+    };
+    for line in subscriber.statistics() {
+        summary.add(&line);
+    }
+    summary
+}
+
+/// Says on standard error that the server has the subscription.
+async fn tell_ready(client: &Client, subject: &str) -> Result<(), Box<dyn Error>> {
+    client.flush().await?;
+    writeln!(std::io::stderr(), "Subscribed to \"{subject}\"")?;
+    Ok(())
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes events to standard output.
+struct Printer {
+    out: BufWriter<Stdout>,
+    is_json: bool,
+    messages: u64,
+    messages_max: u64,
+}
+
+impl Printer {
+    const fn is_done(&self) -> bool {
+        self.messages >= self.messages_max
+    }
+
+    const fn left(&self) -> u64 {
+        self.messages_max.saturating_sub(self.messages)
+    }
+
+    fn plain(&mut self, message: &Message) -> std::io::Result<()> {
+        let parts = (
+            message.subject(),
+            message.reply(),
+            message.headers(),
+            message.payload(),
+        );
+        self.message(parts, None)
+    }
+
+    fn event(&mut self, event: &Event<SequencedMessage>) -> std::io::Result<()> {
+        match event {
+            Event::Message { message, origin } => self.message(parts_of(message), Some(origin)),
+            Event::Unsequenced { message } => self.message(parts_of(message), None),
+            Event::Gap {
+                source,
+                epoch,
+                from,
+                to,
+            } => {
+                let (source, epoch, from, to) = (source.as_str(), *epoch, *from, *to);
+                let text = format!("Missing {} of {source}", range(from, to));
+                self.say(
+                    &Record::Gap {
+                        source,
+                        epoch,
+                        from,
+                        to,
+                    },
+                    &text,
+                )
+            }
+            Event::Lost {
+                source,
+                epoch,
+                from,
+                to,
+                reason,
+            } => {
+                let (source, epoch, from, to) = (source.as_str(), *epoch, *from, *to);
+                let text = format!("Lost {} of {source}: {reason}", range(from, to));
+                let reason = reason.as_str();
+                self.say(
+                    &Record::Lost {
+                        source,
+                        epoch,
+                        from,
+                        to,
+                        reason,
+                    },
+                    &text,
+                )
+            }
+            Event::EpochStarted {
+                source,
+                epoch,
+                previous,
+                is_tail_known,
+            } => {
+                let (source, epoch) = (source.as_str(), *epoch);
+                let (previous, tail_known) = (*previous, *is_tail_known);
+                let text = format!("Heard {source}, epoch {epoch}");
+                self.say(
+                    &Record::Epoch {
+                        source,
+                        epoch,
+                        previous,
+                        tail_known,
+                    },
+                    &text,
+                )
+            }
+            Event::SourceSilent { source, epoch } => {
+                let (source, epoch) = (source.as_str(), *epoch);
+                self.say(
+                    &Record::Silent { source, epoch },
+                    &format!("{source} is silent"),
+                )
+            }
+            Event::SourceEnded {
+                source,
+                epoch,
+                last_seq,
+            } => {
+                let (source, epoch, last) = (source.as_str(), *epoch, *last_seq);
+                let text = format!("{source} has ended with number {last}");
+                self.say(
+                    &Record::Ended {
+                        source,
+                        epoch,
+                        last,
+                    },
+                    &text,
+                )
+            }
+            Event::Conflict { source, epoch } => {
+                let (source, epoch) = (source.as_str(), *epoch);
+                let text = format!("{source}, epoch {epoch}, goes on beside a later run: dropped");
+                self.say(&Record::Conflict { source, epoch }, &text)
+            }
+            Event::SourceEvicted { source, epoch } => {
+                let (source, epoch) = (source.as_str(), *epoch);
+                self.say(
+                    &Record::Evicted { source, epoch },
+                    &format!("{source} was forgotten"),
+                )
+            }
+        }
+    }
+
+    fn message(&mut self, parts: Parts<'_>, origin: Option<&Origin>) -> std::io::Result<()> {
+        self.messages = self.messages.saturating_add(1);
+        let (subject, reply, headers, body) = parts;
+        if self.is_json {
+            let (payload, payload_hex) = payload(body);
+            return self.json(&Record::Message(MessageRecord {
+                subject: shown(subject),
+                source: origin.map(|origin| origin.source.as_str()),
+                epoch: origin.map(|origin| origin.epoch),
+                seq: origin.map(|origin| origin.seq),
+                repaired: origin.is_some_and(|origin| origin.is_repaired),
+                reply: reply.map(shown),
+                payload,
+                payload_hex,
+            }));
+        }
+        write!(
+            self.out,
+            "[#{}] Received on \"{}\"",
+            self.messages,
+            shown(subject)
+        )?;
+        if let Some(reply) = reply {
+            write!(self.out, " with reply \"{}\"", shown(reply))?;
+        }
+        if origin.is_some_and(|origin| origin.is_repaired) {
+            write!(self.out, " by repair")?;
+        }
+        writeln!(self.out)?;
+        if let Some(block) = headers {
+            for (name, value) in block.iter().map_while(Result::ok) {
+                writeln!(self.out, "{}: {}", shown(name), shown(value))?;
+            }
+            writeln!(self.out)?;
+        }
+        self.out.write_all(body)?;
+        writeln!(self.out, "\n")
+    }
+
+    fn summary(&mut self, summary: Summary) -> std::io::Result<()> {
+        if self.is_json {
+            self.json(&Record::Summary(summary))?;
+            return self.out.flush();
+        }
+        self.out.flush()?;
+        let Summary {
+            messages,
+            repaired,
+            duplicates,
+            lost,
+            undecided,
+            dropped,
+            ..
+        } = summary;
+        let [messages, repaired, duplicates] = [messages, repaired, duplicates].map(grouped);
+        let [lost, undecided, dropped] = [lost, undecided, dropped].map(grouped);
+        writeln!(
+            std::io::stderr(),
+            "{messages} messages, {repaired} repaired, {duplicates} duplicates dropped, {lost} lost, \
+             {undecided} undecided, {dropped} dropped here"
+        )
+    }
+
+    fn say(&mut self, record: &Record<'_>, text: &str) -> std::io::Result<()> {
+        if self.is_json {
+            self.json(record)
+        } else {
+            writeln!(self.out, "{text}")
+        }
+    }
+
+    fn json(&mut self, record: &Record<'_>) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.out, record)?;
+        self.out.write_all(b"\n")
+    }
+}
+
+/// Subject, reply subject, headers and payload.
+type Parts<'a> = (
+    &'a [u8],
+    Option<&'a [u8]>,
+    Option<HeaderBlock<'a>>,
+    &'a [u8],
+);
+
+fn parts_of(message: &SequencedMessage) -> Parts<'_> {
+    (
+        message.subject(),
+        message.reply(),
+        message.headers(),
+        message.payload(),
+    )
+}
