@@ -18,6 +18,8 @@ use natseq::client::{Publication, connect};
 use natseq::wire::Headers;
 use serde_json::Value;
 use support::program::Program;
+#[cfg(feature = "cli")]
+use support::program::READY;
 use support::{PATIENCE, RealServer, left_out, server};
 
 #[tokio::test]
@@ -83,6 +85,64 @@ async fn other_clients_answer_our_requests() {
         service.succeed();
         client.close().await;
     }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn a_stamped_message_reaches_other_clients_with_its_body_untouched() {
+    for (peer, server) in peers("stamped messages to other clients") {
+        let listener = peer.start(&[&server.url(), "listen", "stamped", "3"]);
+        listener.wait_for_output("ready");
+        let lines = "first\n  grüße, ✓ {\"json\":1}  \nlast\n";
+        let mut publish = natseq(&server);
+        publish.args(["pub", "stamped", "--sequenced", "--source", "interop"]);
+        Program::start(&mut publish, Some(lines.as_bytes())).succeed();
+
+        let seen = messages(&listener.succeed());
+        for (number, (message, line)) in seen.iter().zip(lines.lines()).enumerate() {
+            assert_eq!(body(message), line.as_bytes(), "{}", peer.name);
+            let stamp = message["headers"]["Seq"].as_str().unwrap();
+            let fields: Vec<_> = stamp.split('.').collect();
+            assert_eq!((fields[0], fields.len()), ("interop", 3), "{stamp}");
+            assert_eq!(fields[2], (number + 1).to_string(), "{stamp}");
+        }
+        assert_eq!(seen.len(), 3, "{}", peer.name);
+    }
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn what_other_clients_publish_counts_as_unsequenced() {
+    for (peer, server) in peers("unsequenced messages of other clients") {
+        for is_sequenced in [true, false] {
+            let mut sub = natseq(&server);
+            sub.args(["sub", "foreign", "--json", "--count", "4"]);
+            if is_sequenced {
+                sub.arg("--sequenced");
+            }
+            let sub = Program::start(&mut sub, None);
+            sub.wait_for_error(READY);
+            peer.start(&[&server.url(), "publish", "foreign", "4", "hello"])
+                .succeed();
+
+            let events = messages(&sub.succeed());
+            let arrived = events
+                .iter()
+                .filter(|event| event["event"] == "message")
+                .count();
+            assert_eq!(arrived, 4, "{}: {events:?}", peer.name);
+            let summary = events.last().unwrap();
+            assert_eq!(summary["event"], "summary", "{}: {summary}", peer.name);
+            assert_eq!(summary["unsequenced"], 4, "{}: {summary}", peer.name);
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+fn natseq(server: &RealServer) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natseq"));
+    command.env("NATS_URL", server.url());
+    command
 }
 
 /// A client in another language, as a script.

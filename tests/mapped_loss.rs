@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use natseq::client::connect;
 use natseq::sequence::{Delivery, Event, RetentionLimits, RetentionOverflow, SourceName};
+#[cfg(feature = "cli")]
+use support::program::{Program, READY};
 use support::{PATIENCE, RealServer, ServerBinary, servers};
 
 #[tokio::test]
@@ -50,6 +52,61 @@ async fn a_receiver_that_only_detects_reports_each_loss_once() {
         );
         assert_eq!(tally.repaired, 0, "{}", server.version());
     }
+}
+
+/// The same through the two programs.
+#[cfg(feature = "cli")]
+#[test]
+fn the_programs_deliver_everything_where_a_tenth_is_lost() {
+    let Some(binary) = support::server("the two programs", "2.15.1") else {
+        return;
+    };
+    let server = lossy(&binary, 90);
+    let mut sub = natseq(&server);
+    let sub = Program::start(
+        sub.args(["sub", "d.x", "--sequenced", "--json", "--until-eos"]),
+        None,
+    );
+    sub.wait_for_error(READY);
+    let mut publish = natseq(&server);
+    publish.args([
+        "pub",
+        "d.x",
+        "body {{Count}}",
+        "--sequenced",
+        "--count",
+        "20000",
+    ]);
+    Program::start(&mut publish, None).succeed();
+
+    let lines = sub.succeed();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut repaired = 0;
+    for line in &lines {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_ne!(event["event"], "lost", "{line}");
+        if event["event"] == "message" {
+            let seq = event["seq"].as_u64().unwrap();
+            assert!(seen.insert(seq), "twice: {line}");
+            assert_eq!(event["payload"], format!("body {seq}"), "{line}");
+            repaired += u64::from(event["repaired"].as_bool().unwrap());
+        }
+    }
+    assert_eq!(seen.len(), 20_000);
+    assert_eq!((seen.first(), seen.last()), (Some(&1), Some(&20_000)));
+    let summary: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(summary["event"], "summary", "{summary}");
+    assert_eq!(summary["delivered"], 20_000, "{summary}");
+    assert_eq!(summary["lost"], 0, "{summary}");
+    assert_eq!(summary["repaired"], repaired, "{summary}");
+    assert!((1_800..=2_200).contains(&repaired), "{summary}");
+}
+
+#[cfg(feature = "cli")]
+fn natseq(server: &RealServer) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_natseq"));
+    command.env("NATS_URL", server.url());
+    command
 }
 
 /// What a receiver saw of one source.

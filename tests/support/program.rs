@@ -6,6 +6,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What `natseq sub` says on standard error once the server knows its subscriptions.
+pub(crate) const READY: &str = "Subscribed to";
+
 /// A running program whose standard output and standard error are collected line by line; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Program {
