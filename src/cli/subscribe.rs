@@ -154,7 +154,7 @@ async fn sequenced(
     tell_ready(client, &args.subject).await?;
     let interrupted = super::interrupted();
     tokio::pin!(interrupted);
-    while !printer.is_done() && !(args.until_eos && subscriber.has_ended()) {
+    while !(printer.is_done() || args.until_eos && subscriber.has_ended()) {
         let event = match subscriber.try_next() {
             Some(event) => Some(event),
             None => {
