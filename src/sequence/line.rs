@@ -30,7 +30,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 const REPEAT_PAUSE: Duration = Duration::from_millis(16);
 /// The pause after "nobody listens".
 const NOBODY_PAUSE: Duration = Duration::from_millis(250);
-/// "Nobody listens" this often in a row, and an ended source is taken as gone.
+/// "Nobody listens" this often in a row, and what is not won back is the source's fault.
 const NOBODY_MAX: u32 = 2;
 /// The longest pause between questions for the source's scope.
 const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -226,6 +226,11 @@ impl<M: Weight> Line<M> {
         (self.end.is_some() || self.is_superseded) && self.is_settled()
     }
 
+    /// Whether the last number is known.
+    pub(super) const fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
     pub(super) fn statistics(&self) -> LineStatistics {
         let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
         LineStatistics {
@@ -241,6 +246,11 @@ impl<M: Weight> Line<M> {
             unverifiable: self.unverifiable,
             is_ended: self.is_ended(),
         }
+    }
+
+    /// Asks nothing: the receiver only detects.
+    pub(super) const fn detect_only(&mut self) {
+        self.question = None;
     }
 
     /// The subscription shares its messages with others: no number is owed to it alone.
@@ -287,7 +297,8 @@ impl<M: Weight> Line<M> {
         self.hear(around.now);
         self.next = heartbeat.next;
         self.learn_scope(around, heartbeat);
-        if heartbeat.lead > self.highest.saturating_add(JUMP_MAX) && !is_answer {
+        let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
+        if is_far && !is_answer && around.options.delivery != Delivery::DetectOnly {
             self.question = Some(Question {
                 due: around.now,
                 pause: NOBODY_PAUSE,
@@ -349,14 +360,10 @@ impl<M: Weight> Line<M> {
     /// Nobody listens where the source takes requests.
     pub(super) fn handle_no_responders(&mut self, around: &mut Surroundings<'_, M>) {
         self.nobody = self.nobody.saturating_add(1);
-        let is_final = self.nobody >= NOBODY_MAX;
         if self.asked.take().is_some() {
+            // The source may be between two connections; whether it is gone, time will tell.
             self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
-            // A live source may be between two connections; an ended one is gone for good.
-            if is_final && (self.end.is_some() || self.is_superseded) {
-                self.lose(around, 0, u64::MAX, LossReason::SourceGone);
-            }
-        } else if is_final {
+        } else if self.nobody >= NOBODY_MAX {
             self.question = None;
         }
         self.tell_end(around);
@@ -409,7 +416,7 @@ impl<M: Weight> Line<M> {
     }
 
     /// The connection is back after that long: waiting did not count meanwhile.
-    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration) {
+    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, may_ask: bool) {
         for gap in self.gaps.values_mut() {
             gap.born = gap.born.saturating_add(away);
             gap.due = gap.due.saturating_add(away);
@@ -418,7 +425,7 @@ impl<M: Weight> Line<M> {
         self.asked = None;
         self.nobody = 0;
         self.ask_after = now;
-        if !self.is_ended() && self.coverage != Coverage::Part {
+        if !self.is_ended() && self.coverage != Coverage::Part && may_ask {
             self.question = Some(Question {
                 due: now,
                 pause: NOBODY_PAUSE,
@@ -798,9 +805,10 @@ impl<M: Weight> Line<M> {
             .saturating_add(options.gap_timeout)
     }
 
-    /// `base`, doubled up to four times for what was fruitless, and scattered.
+    /// `base`, twice that after something fruitless, and scattered. More patience would leave too
+    /// few attempts within the gap timeout on a bad path.
     fn pause(&self, around: &mut Surroundings<'_, M>, base: Duration) -> Duration {
-        let doubled = base.saturating_mul(1 << self.fruitless.min(2));
+        let doubled = base.saturating_mul(1 << self.fruitless.min(1));
         doubled.mul_f64(0.75 + 0.5 * around.jitter.unit())
     }
 

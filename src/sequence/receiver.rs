@@ -7,7 +7,7 @@ use crate::jitter::Jitter;
 use crate::subject::Filter;
 
 use super::event::Event;
-use super::heartbeat::{Heartbeat, Prior};
+use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
 use super::line::{Line, LineStatistics, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
@@ -190,7 +190,7 @@ impl<M: Weight> Receiver<M> {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return self.events.push_back(Event::Unsequenced { message });
         };
-        if let Some(line) = self.line_of(now, &stamp, stamp.seq) {
+        if let Some(line) = self.line_of(now, &stamp, stamp.seq, true) {
             self.last = line;
             self.take(now, line, stamp.seq, message, false);
         }
@@ -203,7 +203,11 @@ impl<M: Weight> Receiver<M> {
             return;
         };
         self.handle_prior(now, &stamp, heartbeat.prior);
-        if let Some(line) = self.line_of(now, &stamp, heartbeat.lead.saturating_add(1)) {
+        // A run that has ended may say so for a while beside the next.
+        let is_news = heartbeat.kind != HeartbeatKind::End;
+        let first_owed = heartbeat.lead.saturating_add(1);
+        if let Some(line) = self.line_of(now, &stamp, first_owed, is_news) {
+            self.supersede_before(now, &stamp);
             self.with(now, line, |line, around| {
                 line.handle_heartbeat(around, heartbeat, false)
             });
@@ -260,8 +264,9 @@ impl<M: Weight> Receiver<M> {
             .take()
             .map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.path_changed = Some(now);
+        let may_ask = self.options.delivery != Delivery::DetectOnly;
         for (id, line) in &mut self.lines {
-            line.handle_connected(now, away);
+            line.handle_connected(now, away, may_ask);
             if line.is_active() {
                 self.active.insert(*id);
             }
@@ -435,24 +440,32 @@ impl<M: Weight> Receiver<M> {
     }
 
     /// Finds or begins the line of a run; `None` when an earlier run comes back.
-    fn line_of(&mut self, now: Duration, stamp: &Stamp<'_>, first_contact: u64) -> Option<u64> {
+    fn line_of(
+        &mut self,
+        now: Duration,
+        stamp: &Stamp<'_>,
+        first_owed: u64,
+        is_news: bool,
+    ) -> Option<u64> {
         let Some(runs) = self.names.get(stamp.source) else {
-            return self.begin(now, stamp, first_contact, None);
+            return self.begin(now, stamp, first_owed, None);
         };
         if let Some((_, id)) = runs.iter().find(|(epoch, _)| *epoch == stamp.epoch) {
             return Some(*id);
         }
         let (latest, id) = *runs.last()?;
-        if stamp.epoch < latest {
+        if stamp.epoch > latest {
+            // Numbers of a later run are owed from its beginning.
+            return self.begin(now, stamp, 1, Some((latest, id)));
+        }
+        if is_news {
             let source = self.lines.get(&id)?.source().clone();
             self.events.push_back(Event::Conflict {
                 source,
                 epoch: stamp.epoch,
             });
-            return None;
         }
-        // Numbers of a later run are owed from its beginning.
-        self.begin(now, stamp, 1, Some((latest, id)))
+        None
     }
 
     fn begin(
@@ -466,16 +479,17 @@ impl<M: Weight> Receiver<M> {
             self.evict_oldest();
         }
         let source = SourceName::new(stamp.source).ok()?;
-        let mut is_tail_known = false;
-        if let Some((_, id)) = previous {
-            is_tail_known = self.lines.get(&id).is_some_and(Line::is_ended);
-            self.with(now, id, |line, around| line.supersede(around, None));
-        }
+        let is_tail_known = previous
+            .and_then(|(_, id)| self.lines.get(&id))
+            .is_some_and(Line::has_end);
         let id = self.next_line;
         self.next_line = self.next_line.saturating_add(1);
         let mut line = Line::new(source.clone(), stamp.epoch, base, now);
         if self.options.is_shared {
             line.share();
+        }
+        if self.options.delivery == Delivery::DetectOnly {
+            line.detect_only();
         }
         if line.is_active() {
             self.active.insert(id);
@@ -505,6 +519,19 @@ impl<M: Weight> Receiver<M> {
             self.with(now, id, |line, around| {
                 line.supersede(around, Some(prior.lead))
             });
+        }
+    }
+
+    /// A heartbeat of a later run ends the earlier ones. Its data does not: on a path that reorders
+    /// it may have overtaken theirs.
+    fn supersede_before(&mut self, now: Duration, stamp: &Stamp<'_>) {
+        let Some(runs) = self.names.get(stamp.source).filter(|runs| runs.len() > 1) else {
+            return;
+        };
+        let earlier = runs.iter().filter(|(epoch, _)| *epoch < stamp.epoch);
+        let earlier: Vec<u64> = earlier.map(|(_, id)| *id).collect();
+        for id in earlier {
+            self.with(now, id, |line, around| line.supersede(around, None));
         }
     }
 
