@@ -59,7 +59,8 @@ pub struct ReceiverOptions {
     pub sources_max: usize,
     /// Gaps of one run; the oldest is reported lost. Default 16,384.
     pub gaps_max: usize,
-    /// Messages of one run held for the order; later ones are asked for again. Default 1,024.
+    /// Messages of one run held for the order; later ones are asked for again. Default 8,192, what
+    /// a source retains by default.
     pub hold_messages_max: usize,
     /// Their bytes. Default 4 MiB.
     pub hold_bytes_max: usize,
@@ -81,7 +82,7 @@ impl ReceiverOptions {
             idle_time: Duration::from_secs(600),
             sources_max: 65_536,
             gaps_max: 16_384,
-            hold_messages_max: 1_024,
+            hold_messages_max: 8_192,
             hold_bytes_max: 4 << 20,
         }
     }

@@ -345,6 +345,7 @@ impl Sender {
     pub fn close(&mut self, now: Duration) {
         if self.closed.is_none() {
             let until = now.saturating_add(self.options.linger);
+            self.owes_hello = false;
             self.closed = Some(Closed {
                 at: now,
                 until,
@@ -358,7 +359,11 @@ impl Sender {
     pub fn handle_connected(&mut self, now: Duration) {
         self.is_connected = true;
         self.generation = self.generation.saturating_add(1);
-        self.owes_hello = true;
+        // A source that has ended says so again, instead of hello.
+        match &mut self.closed {
+            Some(closed) => closed.end_due = now,
+            None => self.owes_hello = true,
+        }
         self.rhythm.hurry(now);
     }
 
@@ -886,6 +891,17 @@ mod tests {
             panic!("no heartbeat")
         };
         assert_eq!(heartbeat.lead, 1);
+    }
+
+    #[test]
+    fn a_source_that_ended_without_a_connection_says_so_on_the_next() {
+        let mut sender = sender(9);
+        sender.handle_disconnected();
+        sender.close(MILLI);
+        assert_eq!(sender.poll_heartbeat(MILLI), None);
+        sender.handle_connected(MILLI * 2);
+        let end = sender.poll_heartbeat(MILLI * 2).unwrap();
+        assert_eq!(end.kind, HeartbeatKind::End);
     }
 
     #[test]
