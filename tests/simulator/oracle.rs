@@ -1,6 +1,6 @@
 //! Knows what was really sent, and holds what one receiver says against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use natseq::sequence::{Delivery, Event, LineStatistics, Receiver, Weight};
@@ -30,7 +30,8 @@ pub(super) struct Oracle {
     /// The outcome of each number.
     outcomes: BTreeMap<(String, u64), BTreeMap<u64, &'static str>>,
     last: BTreeMap<(String, u64), u64>,
-    pub(super) lost: u64,
+    /// Runs that lost something.
+    pub(super) lossy: BTreeSet<(String, u64)>,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
     pub(super) story: Vec<String>,
@@ -88,8 +89,8 @@ impl Oracle {
                 );
                 for seq in from..=to {
                     self.decide(&(source.to_string(), epoch), seq, "lost");
-                    self.lost += 1;
                 }
+                self.lossy.insert((source.to_string(), epoch));
             }
             Event::Conflict { .. } => panic!("every run ends before the next begins"),
             _ => {}

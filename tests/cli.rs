@@ -1,0 +1,168 @@
+//! The program without a server, and with the one that it brings itself.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::Value;
+use support::PATIENCE;
+use support::program::{Program, READY};
+
+fn natseq(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natseq"));
+    command.env_remove("NATS_URL").args(arguments);
+    command
+}
+
+/// A broker of its own; its address is the last word that it prints.
+fn serve(arguments: &[&str]) -> (Program, String) {
+    let mut command = natseq(&["serve", "--listen", "127.0.0.1:0"]);
+    let program = Program::start(command.args(arguments), None);
+    let line = program.wait_for_output("Listening on ");
+    let address = line.rsplit(' ').next().unwrap().to_owned();
+    (program, address)
+}
+
+#[test]
+fn bad_input_is_named_with_what_is_allowed() {
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["pub", "a..b", "x"], &["a..b", "empty token"]),
+        (&["pub", "a b", "x"], &["a b"]),
+        (&["pub", "a.*", "x"], &["a.*"]),
+        (&["sub", "a.>.b"], &["a.>.b"]),
+        (
+            &["pub", "a", "x", "-s", "http://h"],
+            &["http", "nats and tls"],
+        ),
+        (
+            &["pub", "a", "x", "-s", "h:99999"],
+            &["99999", "1 to 65535"],
+        ),
+        (
+            &["pub", "a", "x", "--sequenced", "--source", "a.b"],
+            &["a.b", "letters, digits"],
+        ),
+        (&["demo", "--drop", "1.5"], &["1.5", "0 to 1"]),
+        (&["pub", "a", "x", "--timeout", "soon"], &["soon", "5s"]),
+    ];
+    for (arguments, words) in cases {
+        let finished = Program::start(&mut natseq(arguments), None).finish(PATIENCE);
+        assert!(!finished.status.success(), "{arguments:?}");
+        let errors = finished.errors.join("\n");
+        for word in words {
+            assert!(errors.contains(word), "{arguments:?}: {errors}");
+        }
+        assert!(
+            finished.output.is_empty(),
+            "{arguments:?}: {:?}",
+            finished.output
+        );
+    }
+}
+
+#[test]
+fn a_password_in_the_url_is_not_repeated() {
+    let url = "nats://me:canary@127.0.0.1:1";
+    let finished =
+        Program::start(&mut natseq(&["pub", "a", "x", "-s", url]), None).finish(PATIENCE);
+    assert!(!finished.status.success());
+    assert!(
+        !finished.errors.join("\n").contains("canary"),
+        "{:?}",
+        finished.errors
+    );
+}
+
+#[test]
+fn both_programs_meet_at_the_broker_and_nothing_is_missing() {
+    let faults = ["--drop", "0.1", "--duplicate", "0.05", "--seed", "3"];
+    let (_broker, address) = serve(&faults);
+    let arguments = [
+        "sub",
+        "d.>",
+        "--sequenced=ordered",
+        "--json",
+        "--until-eos",
+        "-s",
+        &address,
+    ];
+    let sub = Program::start(&mut natseq(&arguments), None);
+    sub.wait_for_error(READY);
+    let arguments = [
+        "pub",
+        "d.x",
+        "body {{Count}}",
+        "--sequenced",
+        "--count",
+        "2000",
+        "-s",
+        &address,
+    ];
+    Program::start(&mut natseq(&arguments), None).succeed();
+    let events: Vec<Value> = sub
+        .succeed()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let bodies = events.iter().filter(|event| event["event"] == "message");
+    for (index, message) in bodies.enumerate() {
+        assert_eq!(
+            message["payload"],
+            format!("body {}", index + 1),
+            "{message}"
+        );
+    }
+    let summary = events.last().unwrap();
+    assert_eq!(
+        (&summary["delivered"], &summary["lost"]),
+        (&2000.into(), &0.into()),
+        "{summary}"
+    );
+    assert!(summary["repaired"].as_u64().unwrap() > 0, "{summary}");
+}
+
+#[test]
+fn a_receiver_that_only_detects_fails_when_something_is_lost() {
+    let (_broker, address) = serve(&["--drop", "0.2", "--seed", "1"]);
+    let arguments = [
+        "sub",
+        "d.x",
+        "--sequenced=detect",
+        "--json",
+        "--until-eos",
+        "-s",
+        &address,
+    ];
+    let sub = Program::start(&mut natseq(&arguments), None);
+    sub.wait_for_error(READY);
+    let arguments = [
+        "pub",
+        "d.x",
+        "x",
+        "--sequenced",
+        "--count",
+        "500",
+        "-s",
+        &address,
+    ];
+    Program::start(&mut natseq(&arguments), None).succeed();
+    let finished = sub.finish(PATIENCE);
+    assert_eq!(finished.status.code(), Some(1), "{:?}", finished.errors);
+    let lost = finished
+        .output
+        .iter()
+        .filter(|line| line.contains(r#""event":"lost""#));
+    assert!(
+        lost.clone()
+            .all(|line| line.contains(r#""reason":"missing""#))
+    );
+    assert!(lost.count() > 0);
+}
