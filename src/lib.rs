@@ -7,6 +7,7 @@ pub mod broker;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+mod decimal;
 #[cfg(feature = "jetstream")]
 pub mod jetstream;
 pub mod jitter;

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const IMPORTS: &[(&str, &[&str])] = &[
     ("subject", &[]),
     ("jitter", &[]),
-    ("wire", &["subject"]),
-    ("sequence", &["subject", "jitter"]),
+    ("decimal", &[]),
+    ("wire", &["subject", "decimal"]),
+    ("sequence", &["subject", "jitter", "decimal"]),
     ("session", &["wire", "subject", "jitter"]),
     (
         "client",

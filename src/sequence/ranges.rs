@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use super::stamp::{number, write_number};
+use crate::decimal;
+
+use super::stamp::number;
 
 /// Ranges in one repair request.
 pub(super) const REQUEST_RANGES_MAX: usize = 64;
@@ -93,10 +95,10 @@ impl Ranges {
             if !text.is_empty() {
                 text.push(b',');
             }
-            write_number(&mut text, from);
+            decimal::write(&mut text, from);
             if to > from {
                 text.push(b'-');
-                write_number(&mut text, to);
+                decimal::write(&mut text, to);
             }
         }
         text

@@ -11,6 +11,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::decimal;
 use crate::jitter::Jitter;
 use crate::subject::{Filter, Subject};
 
@@ -22,7 +23,7 @@ use super::repair::{REPLY_TO, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TR
 use super::retention::{Retained, Retention, RetentionLimits, RetentionOverflow};
 use super::rhythm::{HeartbeatOptions, Rhythm};
 use super::source::SourceName;
-use super::stamp::{STAMP_HEADER, Stamp, write_number};
+use super::stamp::{STAMP_HEADER, Stamp};
 
 /// Messages in one reply; the receiver asks again for the rest.
 const REPLY_MESSAGES_MAX: usize = 256;
@@ -472,7 +473,7 @@ impl Sender {
             Ask::Status(status) => {
                 let mut lines = self.stamp_line(self.lead);
                 if *status == ReplyStatus::SlowDown {
-                    write_line(&mut lines, SEQ_RETRY, &decimal(RETRY_MILLIS));
+                    write_line(&mut lines, SEQ_RETRY, &text(RETRY_MILLIS));
                 }
                 let body = ReplyBody::Payload(Vec::new());
                 Some(Reply {
@@ -576,7 +577,7 @@ impl Sender {
 
     fn write_stamp(&self, line: &mut Vec<u8>, seq: u64) {
         line.extend_from_slice(&self.prefix);
-        write_number(line, seq);
+        decimal::write(line, seq);
         line.extend_from_slice(b"\r\n");
     }
 
@@ -674,7 +675,7 @@ impl Sender {
 
     fn end_of_reply(&self, to: Subject, is_empty: bool, gone: &Ranges, has_more: bool) -> Reply {
         let mut lines = self.stamp_line(self.lead);
-        write_line(&mut lines, SEQ_TRAIL, &decimal(self.trail()));
+        write_line(&mut lines, SEQ_TRAIL, &text(self.trail()));
         if !gone.is_empty() {
             write_line(&mut lines, SEQ_GONE, &gone.to_text());
         }
@@ -713,9 +714,9 @@ fn read_request(request: &[u8]) -> Option<Ranges> {
         .filter(|ranges| ranges.len() <= REQUEST_RANGES_MAX)
 }
 
-fn decimal(number: u64) -> Vec<u8> {
+fn text(number: u64) -> Vec<u8> {
     let mut text = Vec::new();
-    write_number(&mut text, number);
+    decimal::write(&mut text, number);
     text
 }
 

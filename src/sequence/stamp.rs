@@ -1,5 +1,7 @@
 //! The stamp: which source a message comes from, and its number there.
 
+use crate::decimal;
+
 use super::NUMBER_MAX;
 use super::source::{SourceName, is_name};
 
@@ -52,7 +54,7 @@ impl<'a> Stamp<'a> {
     pub(super) fn write_prefix(out: &mut Vec<u8>, source: &SourceName, epoch: u64) {
         out.extend_from_slice(source.as_str().as_bytes());
         out.push(b'.');
-        write_number(out, epoch);
+        decimal::write(out, epoch);
         out.push(b'.');
     }
 }
@@ -73,23 +75,6 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
         number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
     (number <= NUMBER_MAX).then_some(number)
-}
-
-/// Appends a number in decimal.
-#[inline]
-pub(super) fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut text = [0_u8; 20];
-    let mut start = text.len();
-    for place in text.iter_mut().rev() {
-        let digit = (number % 10) as u8;
-        *place = b'0'.wrapping_add(digit);
-        start = start.saturating_sub(1);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(text.get(start..).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -239,7 +239,7 @@ impl Headers {
         check_value(description.as_bytes())?;
         let mut status = Vec::new();
         status.push(b' ');
-        super::encode::decimal(&mut status, u64::from(code));
+        crate::decimal::write(&mut status, u64::from(code));
         if !description.is_empty() {
             status.push(b' ');
             status.extend_from_slice(description.as_bytes());

@@ -5,6 +5,7 @@
 
 pub mod server;
 
+use crate::decimal;
 use crate::subject::{Filter, QueueGroup, SubjectRef};
 
 use super::headers::{HeaderLines, Headers, VERSION};
@@ -174,7 +175,7 @@ pub fn subscribe(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>,
         out.extend_from_slice(group.as_str().as_bytes());
         out.push(b' ');
     }
-    decimal(out, sid);
+    decimal::write(out, sid);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -183,10 +184,10 @@ pub fn subscribe(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>,
 /// Servers read a `max` of ten digits or more as "now".
 pub fn unsubscribe(out: &mut Vec<u8>, sid: u64, max: Option<u64>) {
     out.extend_from_slice(b"UNSUB ");
-    decimal(out, sid);
+    decimal::write(out, sid);
     if let Some(max) = max {
         out.push(b' ');
-        decimal(out, max);
+        decimal::write(out, max);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -210,25 +211,8 @@ pub fn pong(out: &mut Vec<u8>) {
     out.extend_from_slice(b"PONG\r\n");
 }
 
-/// Appends a number in decimal.
-#[inline]
-pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut text = [0_u8; 20];
-    let mut start = text.len();
-    for place in text.iter_mut().rev() {
-        let digit = (number % 10) as u8;
-        *place = b'0'.wrapping_add(digit);
-        start = start.saturating_sub(1);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(text.get(start..).unwrap_or_default());
-}
-
 fn decimal_of(out: &mut Vec<u8>, number: usize) {
-    decimal(out, number as u64);
+    decimal::write(out, number as u64);
 }
 
 const fn digits(number: usize) -> usize {
@@ -303,12 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 9, 10, 99, 100, u64::MAX] {
-            let mut out = Vec::new();
-            decimal(&mut out, number);
-            assert_eq!(out, number.to_string().as_bytes());
-        }
+    fn lengths_in_digits_are_exact() {
         assert_eq!([0, 9, 10, 99, 100].map(digits), [1, 1, 2, 2, 3]);
     }
 

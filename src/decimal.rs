@@ -1,0 +1,30 @@
+//! Numbers as decimal text, without allocation and formatting machinery.
+
+/// Appends a number in decimal.
+#[inline]
+pub(crate) fn write(out: &mut Vec<u8>, mut number: u64) {
+    let mut text = [0_u8; 20];
+    let mut start = text.len();
+    for place in text.iter_mut().rev() {
+        let digit = (number % 10) as u8;
+        *place = b'0'.wrapping_add(digit);
+        start = start.saturating_sub(1);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 9, 10, 99, 100, u64::MAX] {
+            let mut out = Vec::new();
+            super::write(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+}
