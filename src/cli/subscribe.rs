@@ -17,6 +17,10 @@ use super::text::{grouped, range};
 
 /// Print messages; exit with 0 when nothing is missing
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit 1 when numbers were lost or are undecided at the end, or when messages \
+                        were dropped because this program was too slow."
+)]
 pub(super) struct SubscribeArgs {
     /// What to: a subject, * stands for a token, a last > for the rest
     subject: String,

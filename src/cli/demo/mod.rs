@@ -47,6 +47,11 @@ const TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Lose messages on a bad link and win them back; needs no server
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Unless told otherwise the link drops 0.05, doubles 0.02 and breaks behind \
+                        0.0005 of what it delivers. Exit 0 only if every number was delivered once \
+                        or reported lost once."
+)]
 pub(super) struct DemoArgs {
     /// Messages of each source
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
