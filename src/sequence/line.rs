@@ -114,6 +114,11 @@ pub(super) struct Line<M> {
     duplicates: u64,
     lost: u64,
     unverifiable: u64,
+    /// Which of the last 128 numbers were seen, the highest first; for a source that we see a part
+    /// of.
+    seen: u128,
+    /// Whether some gap waits for late bytes.
+    has_doomed: bool,
 }
 
 /// Whether the subscription is sure to get every message of the source.
@@ -196,6 +201,8 @@ impl<M: Weight> Line<M> {
             duplicates: 0,
             lost: 0,
             unverifiable: 0,
+            seen: 0,
+            has_doomed: false,
         }
     }
 
@@ -268,6 +275,10 @@ impl<M: Weight> Line<M> {
         is_repaired: bool,
     ) -> bool {
         self.hear(around.now);
+        if self.coverage == Coverage::Part {
+            self.handle_share(around, seq, message);
+            return true;
+        }
         if seq > self.highest {
             if self.is_superseded {
                 return false;
@@ -397,15 +408,7 @@ impl<M: Weight> Line<M> {
                 break;
             }
         }
-        let doomed: Vec<(u64, u64)> = self
-            .gaps
-            .iter()
-            .filter(|(_, gap)| gap.gone_due.is_some_and(|due| now >= due))
-            .map(|(from, gap)| (*from, gap.to))
-            .collect();
-        for (from, to) in doomed {
-            self.lose(around, from, to, LossReason::NotRetained);
-        }
+        self.lose_doomed(around);
         self.tell_end(around);
     }
 
@@ -490,7 +493,8 @@ impl<M: Weight> Line<M> {
     /// When to look at this line again.
     pub(super) fn timeout(&self, options: &ReceiverOptions) -> Option<Duration> {
         let question = self.question.map(|question| question.due);
-        let doomed = self.gaps.values().filter_map(|gap| gap.gone_due).min();
+        let doomed = self.gaps.values().filter_map(|gap| gap.gone_due);
+        let doomed = if self.has_doomed { doomed.min() } else { None };
         let gap = self.gaps.first_key_value().map(|(_, gap)| {
             let deadline = self.deadline(gap, options);
             if self.coverage != Coverage::Whole {
@@ -527,6 +531,25 @@ impl<M: Weight> Line<M> {
         self.nobody = 0;
     }
 
+    /// Takes a message of a source that we see a part of: only copies are told apart.
+    fn handle_share(&mut self, around: &mut Surroundings<'_, M>, seq: u64, message: M) {
+        if seq > self.highest {
+            self.advance(around, seq);
+            self.unverifiable = self.unverifiable.saturating_sub(1);
+        }
+        let age = self.highest.saturating_sub(seq);
+        let bit = u32::try_from(age)
+            .ok()
+            .and_then(|age| 1_u128.checked_shl(age));
+        match bit {
+            Some(bit) if self.seen & bit == 0 => {
+                self.seen |= bit;
+                self.deliver(around, seq, message, false, 0);
+            }
+            _ => self.duplicates = self.duplicates.saturating_add(1),
+        }
+    }
+
     fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
         if self.coverage == Coverage::Part {
             return;
@@ -535,6 +558,8 @@ impl<M: Weight> Line<M> {
         if !heartbeat.scope.is_subset_of(&around.options.filter) {
             self.give_up_claims(around);
             self.coverage = Coverage::Part;
+            // What came until now is taken as seen.
+            self.seen = u128::MAX;
         } else if self.coverage == Coverage::Unknown {
             self.coverage = Coverage::Whole;
             for (from, gap) in &self.gaps {
@@ -551,6 +576,8 @@ impl<M: Weight> Line<M> {
         let from = self.highest.saturating_add(1);
         self.highest = to;
         if self.coverage == Coverage::Part {
+            let steps = u32::try_from(width(from, to)).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(steps).unwrap_or_default();
             self.unverifiable = self.unverifiable.saturating_add(width(from, to));
             return;
         }
@@ -610,7 +637,7 @@ impl<M: Weight> Line<M> {
             .first_key_value()
             .is_some_and(|(from, _)| *from < seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
-        if !is_ordered || !is_blocked || self.coverage == Coverage::Part {
+        if !is_ordered || !is_blocked {
             self.deliver(around, seq, message, is_repaired, gap_before);
             return self.release(around);
         }
@@ -742,6 +769,25 @@ impl<M: Weight> Line<M> {
         for (start, gap) in self.gaps.range_mut(..=to) {
             if gap.to >= from && *start >= from && gap.to <= to {
                 gap.gone_due.get_or_insert(due);
+                self.has_doomed = true;
+            }
+        }
+    }
+
+    /// Loses what the source no longer has and late bytes did not bring.
+    fn lose_doomed(&mut self, around: &mut Surroundings<'_, M>) {
+        if !self.has_doomed {
+            return;
+        }
+        let doomed = self
+            .gaps
+            .iter()
+            .filter_map(|(from, gap)| Some((*from, gap.to, gap.gone_due?)));
+        let doomed: Vec<_> = doomed.collect();
+        self.has_doomed = doomed.iter().any(|(_, _, due)| *due > around.now);
+        for (from, to, due) in doomed {
+            if due <= around.now {
+                self.lose(around, from, to, LossReason::NotRetained);
             }
         }
     }

@@ -290,6 +290,32 @@ fn gaps_are_no_news_before_the_scope_is_known_or_beyond_it() {
 }
 
 #[test]
+fn a_member_of_a_group_gets_late_numbers_and_no_copies() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.is_shared = true);
+    story
+        .hello()
+        .data(&[2, 9, 5, 9, 5, 300, 299, 10])
+        .beat(HeartbeatKind::Beat, 400);
+    assert_eq!(story.told(), "epoch7 2 9 5 300 299");
+    assert_eq!((story.line().duplicates, story.request()), (3, None));
+}
+
+#[test]
+fn what_the_source_no_longer_has_may_be_late_after_a_reconnect() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 4]);
+    story.receiver.handle_disconnected(story.now);
+    story.receiver.handle_connected(story.now);
+    story.wait(MILLI);
+    assert_eq!(story.request().as_deref(), Some("?"));
+    assert_eq!(story.request().as_deref(), Some("2-3"));
+    story.end(0, "2-3").data(&[3]);
+    assert_eq!(story.told(), "epoch7 1 gap2-3 4 3");
+    story.wait(MILLI * 50);
+    assert_eq!(story.told(), "lost2-2:not_retained");
+}
+
+#[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 2]);

@@ -525,11 +525,16 @@ struct Service {
 impl Service {
     async fn run(mut self) {
         let mut batch = Vec::new();
+        let lane = Arc::clone(&self.lane);
+        let shared = lane.client.shared();
         loop {
             self.note_link();
             self.lane.beat();
+            // Before the look, so that room made in between is not missed.
+            let has_room = shared.room.notified();
+            tokio::pin!(has_room);
+            has_room.as_mut().enable();
             let has_answered_all = self.lane.answer();
-            let shared = self.lane.client.shared();
             let due = {
                 let mut state = self.lane.state();
                 if self.link_seen == Link::Closed || state.sender.is_finished(shared.clock.now()) {
@@ -546,7 +551,7 @@ impl Service {
                 }
                 () = sleep_until(due) => {}
                 () = self.lane.has_changed.notified() => {}
-                () = shared.room.notified(), if !has_answered_all => {}
+                () = has_room, if !has_answered_all => {}
                 changed = self.link.changed() => {
                     if changed.is_err() {
                         break;
