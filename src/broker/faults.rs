@@ -38,11 +38,11 @@ pub struct FaultRule {
     pub drop: f64,
     /// Chance that it comes twice.
     pub duplicate: f64,
-    /// Chance that later messages overtake it.
+    /// Chance that later messages overtake it. Only towards clients.
     pub reorder: f64,
     /// How long such a message is held back at most.
     pub reorder_time: Duration,
-    /// Chance that it, and everything behind it, is held back.
+    /// Chance that it, and everything behind it, is held back. Only towards clients.
     pub delay: f64,
     /// For how long.
     pub delay_time: Duration,
