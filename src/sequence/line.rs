@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::jitter::Jitter;
 
 use super::event::{Event, LossReason, Origin};
+use super::gaps::{Gap, Gaps};
 use super::heartbeat::{Heartbeat, HeartbeatKind};
 use super::ranges::{REQUEST_RANGES_MAX, Ranges, width};
 use super::receiver::{Delivery, ReceiverOptions, Weight};
@@ -92,8 +93,7 @@ pub(super) struct Line<M> {
     base: u64,
     highest: u64,
     coverage: Coverage,
-    gaps: BTreeMap<u64, Gap>,
-    missing: u64,
+    gaps: Gaps,
     held: BTreeMap<u64, Held<M>>,
     held_bytes: usize,
     asked: Option<Asked>,
@@ -117,8 +117,6 @@ pub(super) struct Line<M> {
     /// Which of the last 128 numbers were seen, the highest first; for a source that we see a part
     /// of.
     seen: u128,
-    /// Whether some gap waits for late bytes.
-    has_doomed: bool,
 }
 
 /// Whether the subscription is sure to get every message of the source.
@@ -130,16 +128,6 @@ enum Coverage {
     Whole,
     /// It is not: gaps are no news.
     Part,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Gap {
-    to: u64,
-    /// When to ask.
-    due: Duration,
-    born: Duration,
-    /// The source no longer has it; late bytes may still bring it until then.
-    gone_due: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -176,8 +164,7 @@ impl<M: Weight> Line<M> {
             base,
             highest: base.saturating_sub(1),
             coverage: Coverage::Unknown,
-            gaps: BTreeMap::new(),
-            missing: 0,
+            gaps: Gaps::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
             asked: None,
@@ -202,7 +189,6 @@ impl<M: Weight> Line<M> {
             lost: 0,
             unverifiable: 0,
             seen: 0,
-            has_doomed: false,
         }
     }
 
@@ -249,7 +235,7 @@ impl<M: Weight> Line<M> {
             repaired: self.repaired,
             duplicates: self.duplicates,
             lost: self.lost,
-            undecided: self.missing.saturating_add(held),
+            undecided: self.gaps.numbers().saturating_add(held),
             unverifiable: self.unverifiable,
             is_ended: self.is_ended(),
         }
@@ -284,13 +270,10 @@ impl<M: Weight> Line<M> {
                 return false;
             }
             self.advance(around, seq.saturating_sub(1));
-            let gap_before = match self.gaps.last_key_value() {
-                Some((from, gap)) if gap.to == self.highest => width(*from, gap.to),
-                _ => 0,
-            };
+            let gap_before = self.gaps.width_before(self.highest);
             self.highest = seq;
             self.settle(around, seq, message, is_repaired, gap_before);
-        } else if let Some(from) = self.gap_of(seq) {
+        } else if let Some(from) = self.gaps.holding(seq) {
             self.win_back(around, from, seq, message, is_repaired);
         } else {
             self.duplicates = self.duplicates.saturating_add(1);
@@ -339,7 +322,8 @@ impl<M: Weight> Line<M> {
         self.hear(now);
         for (from, to) in end.gone.iter() {
             if around.is_unsettled() {
-                self.doom(from, to, now.saturating_add(around.options.settle_time));
+                let due = now.saturating_add(around.options.settle_time);
+                self.gaps.doom(from, to, due);
             } else {
                 self.lose(around, from, to, LossReason::NotRetained);
             }
@@ -355,7 +339,7 @@ impl<M: Weight> Line<M> {
             let is_missing = asked
                 .ranges
                 .iter()
-                .any(|(from, to)| self.is_missing(from, to));
+                .any(|(from, to)| self.gaps.touches(from, to));
             self.ask_after = if end.retry > Duration::ZERO {
                 now.saturating_add(end.retry)
             } else if end.has_more || !is_missing {
@@ -388,8 +372,8 @@ impl<M: Weight> Line<M> {
             self.fruitless = self.fruitless.saturating_add(1);
             self.ask_after = now;
         }
-        while let Some((from, gap)) = self.gaps.first_key_value() {
-            let (from, to) = (*from, gap.to);
+        while let Some(gap) = self.gaps.first() {
+            let (from, to) = (gap.from, gap.to);
             let deadline = self.deadline(gap, around.options);
             let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
             if is_detected && self.coverage == Coverage::Whole {
@@ -408,7 +392,9 @@ impl<M: Weight> Line<M> {
                 break;
             }
         }
-        self.lose_doomed(around);
+        for (from, to) in self.gaps.take_doomed(now) {
+            self.lose(around, from, to, LossReason::NotRetained);
+        }
         self.tell_end(around);
     }
 
@@ -420,10 +406,7 @@ impl<M: Weight> Line<M> {
 
     /// The connection is back after that long: waiting did not count meanwhile.
     pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, may_ask: bool) {
-        for gap in self.gaps.values_mut() {
-            gap.born = gap.born.saturating_add(away);
-            gap.due = gap.due.saturating_add(away);
-        }
+        self.gaps.shift(away);
         self.heard = self.heard.saturating_add(away);
         self.asked = None;
         self.nobody = 0;
@@ -459,7 +442,7 @@ impl<M: Weight> Line<M> {
         }
         let mut ranges = Ranges::new();
         let mut text_len = 0_usize;
-        for (from, gap) in &self.gaps {
+        for gap in self.gaps.iter() {
             if gap.due > now || ranges.len() >= REQUEST_RANGES_MAX {
                 break;
             }
@@ -468,14 +451,14 @@ impl<M: Weight> Line<M> {
             }
             // Two numbers, a dash and a comma.
             text_len = text_len
-                .saturating_add(digits(*from))
+                .saturating_add(digits(gap.from))
                 .saturating_add(digits(gap.to))
                 .saturating_add(2);
             if text_len > REQUEST_BYTES_MAX {
                 break;
             }
             // Repairs come in ascending order, so even a full hold has use for the first.
-            ranges.push(*from, gap.to);
+            ranges.push(gap.from, gap.to);
         }
         if ranges.is_empty() {
             return None;
@@ -493,9 +476,8 @@ impl<M: Weight> Line<M> {
     /// When to look at this line again.
     pub(super) fn timeout(&self, options: &ReceiverOptions) -> Option<Duration> {
         let question = self.question.map(|question| question.due);
-        let doomed = self.gaps.values().filter_map(|gap| gap.gone_due);
-        let doomed = if self.has_doomed { doomed.min() } else { None };
-        let gap = self.gaps.first_key_value().map(|(_, gap)| {
+        let doomed = self.gaps.doomed_due();
+        let gap = self.gaps.first().map(|gap| {
             let deadline = self.deadline(gap, options);
             if self.coverage != Coverage::Whole {
                 return deadline;
@@ -562,8 +544,8 @@ impl<M: Weight> Line<M> {
             self.seen = u128::MAX;
         } else if self.coverage == Coverage::Unknown {
             self.coverage = Coverage::Whole;
-            for (from, gap) in &self.gaps {
-                around.events.push_back(self.gap_event(*from, gap.to));
+            for gap in self.gaps.iter() {
+                around.events.push_back(self.gap_event(gap.from, gap.to));
             }
         }
     }
@@ -586,41 +568,21 @@ impl<M: Weight> Line<M> {
         } else {
             around.options.grace
         };
-        self.open(from, to, around.now, grace);
+        let due = around.now.saturating_add(grace);
+        self.gaps.open(from, to, around.now, due);
         if self.coverage == Coverage::Whole {
             around.events.push_back(self.gap_event(from, to));
         }
         if self.gaps.len() > around.options.gaps_max
-            && let Some((from, gap)) = self.gaps.first_key_value()
+            && let Some(gap) = self.gaps.first()
         {
-            let (from, to) = (*from, gap.to);
+            let (from, to) = (gap.from, gap.to);
             if self.coverage == Coverage::Whole {
                 self.lose(around, from, to, LossReason::Overflow);
             } else {
                 self.give_up_claims(around);
             }
         }
-    }
-
-    fn open(&mut self, from: u64, to: u64, now: Duration, grace: Duration) {
-        let due = now.saturating_add(grace);
-        self.missing = self.missing.saturating_add(width(from, to));
-        if let Some(mut last) = self.gaps.last_entry()
-            && last.get().to.saturating_add(1) == from
-            && last.get().due == due
-        {
-            last.get_mut().to = to;
-            return;
-        }
-        self.gaps.insert(
-            from,
-            Gap {
-                to,
-                due,
-                born: now,
-                gone_due: None,
-            },
-        );
     }
 
     /// Delivers a message whose number was not seen before, or holds it for the order.
@@ -632,10 +594,7 @@ impl<M: Weight> Line<M> {
         is_repaired: bool,
         gap_before: u64,
     ) {
-        let is_blocked = self
-            .gaps
-            .first_key_value()
-            .is_some_and(|(from, _)| *from < seq);
+        let is_blocked = self.gaps.first().is_some_and(|gap| gap.from < seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
         if !is_ordered || !is_blocked {
             self.deliver(around, seq, message, is_repaired, gap_before);
@@ -646,7 +605,7 @@ impl<M: Weight> Line<M> {
             || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
         if is_full {
             // Given up for the bound and asked for again when there is room.
-            return self.open(seq, seq, around.now, Duration::ZERO);
+            return self.gaps.open(seq, seq, around.now, around.now);
         }
         self.held_bytes = self.held_bytes.saturating_add(bytes);
         self.held.insert(
@@ -668,10 +627,7 @@ impl<M: Weight> Line<M> {
         message: M,
         is_repaired: bool,
     ) {
-        let is_first = self
-            .gaps
-            .first_key_value()
-            .is_some_and(|(first, _)| *first == seq);
+        let is_first = self.gaps.first().is_some_and(|gap| gap.from == seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
         if is_ordered && !is_first && self.hold_room(around.options) == 0 {
             return;
@@ -680,7 +636,7 @@ impl<M: Weight> Line<M> {
         if let Some(asked) = &mut self.asked {
             asked.has_won = true;
         }
-        self.cut(from, seq, seq);
+        self.gaps.cut(from, seq, seq);
         let gap_before = seq.saturating_sub(from);
         self.settle(around, seq, message, is_repaired, gap_before);
         self.tell_end(around);
@@ -708,10 +664,7 @@ impl<M: Weight> Line<M> {
 
     /// Delivers what was held for numbers that are decided now.
     fn release(&mut self, around: &mut Surroundings<'_, M>) {
-        let blocked_from = self
-            .gaps
-            .first_key_value()
-            .map_or(u64::MAX, |(from, _)| *from);
+        let blocked_from = self.gaps.first().map_or(u64::MAX, |gap| gap.from);
         while let Some(entry) = self.held.first_entry() {
             if *entry.key() > blocked_from {
                 return;
@@ -727,22 +680,8 @@ impl<M: Weight> Line<M> {
         if self.coverage != Coverage::Whole {
             return;
         }
-        let begins_before = self
-            .gaps
-            .range(..from)
-            .next_back()
-            .filter(|(_, gap)| gap.to >= from);
-        let starts: Vec<u64> = begins_before
-            .into_iter()
-            .chain(self.gaps.range(from..=to.max(from)))
-            .map(|(start, _)| *start)
-            .collect();
-        for start in starts {
-            let Some(gap) = self.gaps.get(&start) else {
-                continue;
-            };
-            let (lost_from, lost_to) = (start.max(from), gap.to.min(to));
-            self.cut(start, lost_from, lost_to);
+        for (start, lost_from, lost_to) in self.gaps.within(from, to) {
+            self.gaps.cut(start, lost_from, lost_to);
             self.lost = self.lost.saturating_add(width(lost_from, lost_to));
             around.events.push_back(Event::Lost {
                 source: self.source.clone(),
@@ -757,69 +696,9 @@ impl<M: Weight> Line<M> {
 
     /// Forgets the gaps without a claim: they may not have been meant for this subscription.
     fn give_up_claims(&mut self, around: &mut Surroundings<'_, M>) {
-        self.unverifiable = self.unverifiable.saturating_add(self.missing);
-        self.missing = 0;
-        self.gaps.clear();
+        self.unverifiable = self.unverifiable.saturating_add(self.gaps.clear());
         self.asked = None;
         self.release(around);
-    }
-
-    /// Late bytes may still bring these numbers until `due`.
-    fn doom(&mut self, from: u64, to: u64, due: Duration) {
-        for (start, gap) in self.gaps.range_mut(..=to) {
-            if gap.to >= from && *start >= from && gap.to <= to {
-                gap.gone_due.get_or_insert(due);
-                self.has_doomed = true;
-            }
-        }
-    }
-
-    /// Loses what the source no longer has and late bytes did not bring.
-    fn lose_doomed(&mut self, around: &mut Surroundings<'_, M>) {
-        if !self.has_doomed {
-            return;
-        }
-        let doomed = self
-            .gaps
-            .iter()
-            .filter_map(|(from, gap)| Some((*from, gap.to, gap.gone_due?)));
-        let doomed: Vec<_> = doomed.collect();
-        self.has_doomed = doomed.iter().any(|(_, _, due)| *due > around.now);
-        for (from, to, due) in doomed {
-            if due <= around.now {
-                self.lose(around, from, to, LossReason::NotRetained);
-            }
-        }
-    }
-
-    /// Takes `from` to `to` out of the gap that begins at `start`.
-    fn cut(&mut self, start: u64, from: u64, to: u64) {
-        let Some(gap) = self.gaps.remove(&start) else {
-            return;
-        };
-        self.missing = self.missing.saturating_sub(width(from, to));
-        if start < from {
-            self.gaps.insert(
-                start,
-                Gap {
-                    to: from.saturating_sub(1),
-                    ..gap
-                },
-            );
-        }
-        if to < gap.to {
-            self.gaps.insert(to.saturating_add(1), gap);
-        }
-    }
-
-    /// Where the gap that holds `seq` begins.
-    fn gap_of(&self, seq: u64) -> Option<u64> {
-        let (from, gap) = self.gaps.range(..=seq).next_back()?;
-        (gap.to >= seq).then_some(*from)
-    }
-
-    fn is_missing(&self, from: u64, to: u64) -> bool {
-        self.gap_of(from).is_some() || self.gaps.range(from..=to).next().is_some()
     }
 
     fn tell_end(&mut self, around: &mut Surroundings<'_, M>) {

@@ -17,6 +17,7 @@
 mod control;
 mod error;
 mod event;
+mod gaps;
 mod heartbeat;
 mod line;
 mod ranges;

@@ -1,0 +1,231 @@
+//! The missing numbers of one run: ascending, disjoint ranges, each with its times.
+//!
+//! New ones open at the end, so the first is the oldest.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::ranges::width;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gaps {
+    by_start: BTreeMap<u64, Gap>,
+    numbers: u64,
+    /// Whether some gap waits for late bytes.
+    has_doomed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gap {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// When to ask.
+    pub(super) due: Duration,
+    pub(super) born: Duration,
+    /// The source no longer has it; late bytes may still bring it until then.
+    pub(super) gone_due: Option<Duration>,
+}
+
+impl Gaps {
+    /// Adds a range that no gap holds yet.
+    pub(super) fn open(&mut self, from: u64, to: u64, born: Duration, due: Duration) {
+        self.numbers = self.numbers.saturating_add(width(from, to));
+        if let Some(mut last) = self.by_start.last_entry()
+            && last.get().to.saturating_add(1) == from
+            && last.get().due == due
+        {
+            last.get_mut().to = to;
+            return;
+        }
+        self.by_start.insert(
+            from,
+            Gap {
+                from,
+                to,
+                due,
+                born,
+                gone_due: None,
+            },
+        );
+    }
+
+    /// Takes `from` to `to` out of the gap that begins at `start`.
+    pub(super) fn cut(&mut self, start: u64, from: u64, to: u64) {
+        let Some(gap) = self.by_start.remove(&start) else {
+            return;
+        };
+        self.numbers = self.numbers.saturating_sub(width(from, to));
+        if start < from {
+            self.by_start.insert(
+                start,
+                Gap {
+                    to: from.saturating_sub(1),
+                    ..gap
+                },
+            );
+        }
+        if to < gap.to {
+            let rest = to.saturating_add(1);
+            self.by_start.insert(rest, Gap { from: rest, ..gap });
+        }
+    }
+
+    /// Forgets everything; returns how many numbers that were.
+    pub(super) fn clear(&mut self) -> u64 {
+        self.by_start.clear();
+        self.has_doomed = false;
+        core::mem::take(&mut self.numbers)
+    }
+
+    /// The time without a connection does not count.
+    pub(super) fn shift(&mut self, away: Duration) {
+        for gap in self.by_start.values_mut() {
+            gap.born = gap.born.saturating_add(away);
+            gap.due = gap.due.saturating_add(away);
+        }
+    }
+
+    /// Late bytes may still bring the gaps that lie within these numbers until `due`.
+    pub(super) fn doom(&mut self, from: u64, to: u64, due: Duration) {
+        for gap in self
+            .by_start
+            .values_mut()
+            .filter(|gap| gap.from >= from && gap.to <= to)
+        {
+            gap.gone_due.get_or_insert(due);
+            self.has_doomed = true;
+        }
+    }
+
+    /// The doomed gaps whose time is over.
+    pub(super) fn take_doomed(&mut self, now: Duration) -> Vec<(u64, u64)> {
+        if !self.has_doomed {
+            return Vec::new();
+        }
+        let is_later = |gap: &Gap| gap.gone_due.is_some_and(|due| due > now);
+        self.has_doomed = self.by_start.values().any(is_later);
+        let is_over = |gap: &&Gap| gap.gone_due.is_some_and(|due| due <= now);
+        self.by_start
+            .values()
+            .filter(is_over)
+            .map(|gap| (gap.from, gap.to))
+            .collect()
+    }
+
+    /// When [`Gaps::take_doomed`] has something next.
+    pub(super) fn doomed_due(&self) -> Option<Duration> {
+        if !self.has_doomed {
+            return None;
+        }
+        self.by_start.values().filter_map(|gap| gap.gone_due).min()
+    }
+
+    /// The missing numbers within `from` to `to`, as where their gap begins and what of it.
+    pub(super) fn within(&self, from: u64, to: u64) -> Vec<(u64, u64, u64)> {
+        let first = self.holding(from).unwrap_or(from);
+        let gaps = self
+            .by_start
+            .range(first..=to.max(first))
+            .map(|(_, gap)| gap);
+        gaps.map(|gap| (gap.from, gap.from.max(from), gap.to.min(to)))
+            .collect()
+    }
+
+    /// Where the gap that holds `seq` begins.
+    pub(super) fn holding(&self, seq: u64) -> Option<u64> {
+        let (_, gap) = self.by_start.range(..=seq).next_back()?;
+        (gap.to >= seq).then_some(gap.from)
+    }
+
+    /// Returns true when some number within `from` to `to` is missing.
+    pub(super) fn touches(&self, from: u64, to: u64) -> bool {
+        self.holding(from).is_some() || self.by_start.range(from..=to).next().is_some()
+    }
+
+    /// How many numbers are missing directly up to `to`.
+    pub(super) fn width_before(&self, to: u64) -> u64 {
+        match self.by_start.last_key_value() {
+            Some((_, gap)) if gap.to == to => width(gap.from, gap.to),
+            _ => 0,
+        }
+    }
+
+    /// The oldest gap.
+    pub(super) fn first(&self) -> Option<&Gap> {
+        self.by_start.first_key_value().map(|(_, gap)| gap)
+    }
+
+    /// Every gap in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Gap> {
+        self.by_start.values()
+    }
+
+    /// How many gaps there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    /// How many numbers are missing.
+    pub(super) const fn numbers(&self) -> u64 {
+        self.numbers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn ranges(gaps: &Gaps) -> Vec<(u64, u64)> {
+        gaps.iter().map(|gap| (gap.from, gap.to)).collect()
+    }
+
+    #[test]
+    fn cutting_splits_and_shrinks_and_keeps_count() {
+        let mut gaps = Gaps::default();
+        gaps.open(3, 9, MILLI, MILLI);
+        gaps.open(20, 20, MILLI, MILLI);
+        gaps.cut(3, 5, 6);
+        assert_eq!(
+            (ranges(&gaps), gaps.numbers()),
+            (vec![(3, 4), (7, 9), (20, 20)], 6)
+        );
+        gaps.cut(20, 20, 20);
+        gaps.cut(7, 7, 7);
+        assert_eq!((ranges(&gaps), gaps.numbers()), (vec![(3, 4), (8, 9)], 4));
+        assert_eq!((gaps.holding(4), gaps.holding(5)), (Some(3), None));
+        assert!(gaps.touches(5, 8) && !gaps.touches(5, 7));
+        assert_eq!(gaps.within(4, 100), [(3, 4, 4), (8, 8, 9)]);
+        assert_eq!(
+            (gaps.width_before(9), gaps.clear(), gaps.numbers()),
+            (2, 4, 0)
+        );
+    }
+
+    #[test]
+    fn neighbours_of_one_time_are_one_gap() {
+        let mut gaps = Gaps::default();
+        gaps.open(1, 1, MILLI, MILLI);
+        gaps.open(2, 3, MILLI, MILLI);
+        gaps.open(4, 4, MILLI, MILLI * 2);
+        assert_eq!(ranges(&gaps), [(1, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn a_doomed_gap_is_given_up_once_its_time_is_over() {
+        let mut gaps = Gaps::default();
+        gaps.open(1, 3, MILLI, MILLI);
+        gaps.doom(1, 2, MILLI * 5);
+        assert_eq!(gaps.doomed_due(), None, "only whole gaps are doomed");
+        gaps.doom(1, 9, MILLI * 5);
+        assert_eq!(gaps.doomed_due(), Some(MILLI * 5));
+        assert_eq!(gaps.take_doomed(MILLI * 4), []);
+        assert_eq!(gaps.take_doomed(MILLI * 5), [(1, 3)]);
+        assert_eq!(gaps.doomed_due(), None);
+    }
+}
