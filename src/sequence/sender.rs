@@ -516,6 +516,10 @@ impl Sender {
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.closed {
             Some(closed) if closed.ends < ENDS_MIN && self.is_connected => Some(closed.end_due),
+            // Answers that wait for room outlast the linger: whoever has room for them knows.
+            Some(closed) if !self.requests.is_empty() => {
+                (closed.end_due < closed.until).then_some(closed.end_due)
+            }
             Some(closed) if self.is_connected => Some(closed.end_due.min(closed.until)),
             Some(closed) => Some(closed.until),
             None => self.is_connected.then(|| self.rhythm.due()),

@@ -178,6 +178,23 @@ fn a_source_that_ended_without_a_connection_says_so_on_the_next() {
 }
 
 #[test]
+fn answers_that_wait_for_room_at_the_end_of_the_linger_need_no_timer() {
+    let mut sender = sender(9);
+    send(&mut sender, MILLI).unwrap();
+    sender.close(MILLI);
+    sender.handle_request(MILLI * 2, Some(b"_INBOX.r"), b"1");
+    let mut rounds = 0;
+    while let Some(due) = sender.poll_timeout() {
+        let _ = sender.poll_heartbeat(due);
+        rounds += 1;
+        assert!(rounds < 100, "a timer in the past");
+    }
+    assert!(!sender.is_finished(MILLI * 9_000), "the answer is owed");
+    assert_eq!(replies(&mut sender, MILLI * 9_000).len(), 2);
+    assert!(sender.is_finished(MILLI * 9_000));
+}
+
+#[test]
 fn the_end_is_said_through_the_linger_and_requests_prolong_the_linger() {
     let mut sender = sender(9);
     let _ = sender.poll_heartbeat(Duration::ZERO);
