@@ -24,6 +24,8 @@ pub(super) struct Gap {
     pub(super) born: Duration,
     /// The source no longer has it; late bytes may still bring it until then.
     pub(super) gone_due: Option<Duration>,
+    /// Its messages came, and there was no room to hold them.
+    is_local: bool,
 }
 
 impl Gaps {
@@ -33,6 +35,8 @@ impl Gaps {
         if let Some(mut last) = self.by_start.last_entry()
             && last.get().to.saturating_add(1) == from
             && last.get().due == due
+            && !last.get().is_local
+            && last.get().gone_due.is_none()
         {
             last.get_mut().to = to;
             return;
@@ -45,6 +49,34 @@ impl Gaps {
                 due,
                 born,
                 gone_due: None,
+                is_local: false,
+            },
+        );
+    }
+
+    /// Adds a number whose message came and could not be held.
+    ///
+    /// A long stall behind a full hold is one gap, as young as its last number.
+    pub(super) fn open_local(&mut self, seq: u64, now: Duration) {
+        self.numbers = self.numbers.saturating_add(1);
+        if let Some((_, gap)) = self.by_start.range_mut(..seq).next_back()
+            && gap.is_local
+            && gap.gone_due.is_none()
+            && gap.to.saturating_add(1) == seq
+        {
+            gap.to = seq;
+            gap.born = now;
+            return;
+        }
+        self.by_start.insert(
+            seq,
+            Gap {
+                from: seq,
+                to: seq,
+                due: now,
+                born: now,
+                gone_due: None,
+                is_local: true,
             },
         );
     }

@@ -27,6 +27,8 @@ const REQUEST_BYTES_MAX: usize = 1_024;
 /// Bounds of the time after which an unanswered request is sent again.
 const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+/// Receivers spread what they ask at the same moment over this time.
+pub(super) const SCATTER_TIME: Duration = Duration::from_millis(10);
 /// Sources answer the same request only once in 10 ms.
 const REPEAT_PAUSE: Duration = Duration::from_millis(16);
 /// The pause after "nobody listens".
@@ -38,7 +40,7 @@ const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Counts of one run of one source, as one receiver sees it.
 ///
-/// `base` to `highest` are the numbers owed: each is delivered, lost or undecided.
+/// `base` to `highest` are the numbers owed: each is delivered, lost, undecided or unverifiable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct LineStatistics {
@@ -60,7 +62,7 @@ pub struct LineStatistics {
     pub lost: u64,
     /// Numbers that are missing, or held back for the order.
     pub undecided: u64,
-    /// Numbers that were missing where the subscription does not prove that they were meant for it.
+    /// Numbers that are missing where nothing proves that they were meant for the subscription.
     pub unverifiable: u64,
     /// Whether the source has said that it ended, or a later run took its place.
     pub is_ended: bool,
@@ -72,17 +74,8 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) options: &'a ReceiverOptions,
     pub(super) events: &'a mut VecDeque<Event<M>>,
     pub(super) jitter: &'a mut Jitter,
-    /// When the path to the source changed last: older bytes may come late until it has settled.
+    /// When our end of the path changed last: older bytes may come late until it has settled.
     pub(super) path_changed: Option<Duration>,
-}
-
-impl<M> Surroundings<'_, M> {
-    /// Whether bytes may overtake each other now.
-    fn is_unsettled(&self) -> bool {
-        let time = self.options.path_change_time;
-        self.path_changed
-            .is_some_and(|at| self.now < at.saturating_add(time))
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +96,12 @@ pub(super) struct Line<M> {
     nobody: u32,
     question: Option<Question>,
     progress: Duration,
-    next: Duration,
+    /// Within this time the source promised to be heard again.
+    next: Option<Duration>,
+    /// The source's connections so far, 0 while unknown.
+    generation: u64,
+    /// When its end of the path changed last.
+    path_changed: Option<Duration>,
     pub(super) heard: Duration,
     pub(super) is_silent: bool,
     end: Option<u64>,
@@ -177,7 +175,9 @@ impl<M: Weight> Line<M> {
                 pause: NOBODY_PAUSE,
             }),
             progress: Duration::ZERO,
-            next: Duration::from_secs(1),
+            next: None,
+            generation: 0,
+            path_changed: None,
             heard: now,
             is_silent: false,
             end: None,
@@ -262,8 +262,7 @@ impl<M: Weight> Line<M> {
     ) -> bool {
         self.hear(around.now);
         if self.coverage == Coverage::Part {
-            self.handle_share(around, seq, message);
-            return true;
+            return self.handle_share(around, seq, message);
         }
         if seq > self.highest {
             if self.is_superseded {
@@ -289,7 +288,12 @@ impl<M: Weight> Line<M> {
         is_answer: bool,
     ) {
         self.hear(around.now);
-        self.next = heartbeat.next;
+        self.next = Some(heartbeat.next);
+        if self.generation > 0 && heartbeat.generation > self.generation {
+            // What it sent on the connection before may still be on another way to us.
+            self.path_changed = Some(around.now);
+        }
+        self.generation = self.generation.max(heartbeat.generation);
         self.learn_scope(around, heartbeat);
         let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
         if is_far && !is_answer && around.options.delivery != Delivery::DetectOnly {
@@ -321,7 +325,7 @@ impl<M: Weight> Line<M> {
         let now = around.now;
         self.hear(now);
         for (from, to) in end.gone.iter() {
-            if around.is_unsettled() {
+            if self.is_unsettled(around) {
                 let due = now.saturating_add(around.options.settle_time);
                 self.gaps.doom(from, to, due);
             } else {
@@ -404,16 +408,20 @@ impl<M: Weight> Line<M> {
         self.give_up_claims(around);
     }
 
-    /// The connection is back after that long: waiting did not count meanwhile.
-    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, may_ask: bool) {
+    /// The connection is back after `away`: waiting did not count meanwhile.
+    pub(super) fn handle_connected(&mut self, away: Duration, ask_after: Duration) {
         self.gaps.shift(away);
         self.heard = self.heard.saturating_add(away);
         self.asked = None;
         self.nobody = 0;
-        self.ask_after = now;
-        if !self.is_ended() && self.coverage != Coverage::Part && may_ask {
+        self.ask_after = ask_after;
+    }
+
+    /// Where the source is, is to be asked for.
+    pub(super) fn question_scope(&mut self, due: Duration) {
+        if !self.is_ended() && self.coverage != Coverage::Part {
             self.question = Some(Question {
-                due: now,
+                due,
                 pause: NOBODY_PAUSE,
             });
         }
@@ -501,7 +509,7 @@ impl<M: Weight> Line<M> {
             return None;
         }
         let patience = self
-            .next
+            .next?
             .saturating_mul(2)
             .saturating_add(Duration::from_secs(1));
         Some(self.heard.saturating_add(patience))
@@ -513,23 +521,33 @@ impl<M: Weight> Line<M> {
         self.nobody = 0;
     }
 
-    /// Takes a message of a source that we see a part of: only copies are told apart.
-    fn handle_share(&mut self, around: &mut Surroundings<'_, M>, seq: u64, message: M) {
-        if seq > self.highest {
+    /// Takes a message of a source that we see a part of: only copies are told apart. Returns
+    /// false when its run was superseded and its number is new.
+    fn handle_share(&mut self, around: &mut Surroundings<'_, M>, seq: u64, message: M) -> bool {
+        let is_late = seq <= self.highest;
+        if !is_late {
+            if self.is_superseded {
+                return false;
+            }
             self.advance(around, seq);
-            self.unverifiable = self.unverifiable.saturating_sub(1);
         }
+        let is_ordered = around.options.delivery == Delivery::Ordered;
         let age = self.highest.saturating_sub(seq);
         let bit = u32::try_from(age)
             .ok()
             .and_then(|age| 1_u128.checked_shl(age));
         match bit {
-            Some(bit) if self.seen & bit == 0 => {
+            Some(bit) if self.seen & bit == 0 && !(is_late && is_ordered) => {
                 self.seen |= bit;
+                // The first that was seen need not be the first that was sent.
+                let before = self.base.saturating_sub(seq);
+                self.base = self.base.min(seq);
+                self.unverifiable = self.unverifiable.saturating_add(before).saturating_sub(1);
                 self.deliver(around, seq, message, false, 0);
             }
             _ => self.duplicates = self.duplicates.saturating_add(1),
         }
+        true
     }
 
     fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
@@ -563,8 +581,11 @@ impl<M: Weight> Line<M> {
             self.unverifiable = self.unverifiable.saturating_add(width(from, to));
             return;
         }
-        let grace = if around.is_unsettled() {
-            around.options.grace.max(around.options.unsettled_grace)
+        let grace = if self.is_unsettled(around) {
+            // Many receivers on one server must not ask in step.
+            let scatter = SCATTER_TIME.mul_f64(around.jitter.unit());
+            let unsettled = around.options.unsettled_grace.saturating_add(scatter);
+            around.options.grace.max(unsettled)
         } else {
             around.options.grace
         };
@@ -573,7 +594,19 @@ impl<M: Weight> Line<M> {
         if self.coverage == Coverage::Whole {
             around.events.push_back(self.gap_event(from, to));
         }
-        if self.gaps.len() > around.options.gaps_max
+        self.bound_gaps(around);
+    }
+
+    /// Whether bytes may overtake each other now.
+    fn is_unsettled(&self, around: &Surroundings<'_, M>) -> bool {
+        let time = around.options.path_change_time;
+        let changed = self.path_changed.max(around.path_changed);
+        changed.is_some_and(|at| around.now < at.saturating_add(time))
+    }
+
+    /// Gives up the oldest gaps when there are too many.
+    fn bound_gaps(&mut self, around: &mut Surroundings<'_, M>) {
+        while self.gaps.len() > around.options.gaps_max
             && let Some(gap) = self.gaps.first()
         {
             let (from, to) = (gap.from, gap.to);
@@ -605,7 +638,8 @@ impl<M: Weight> Line<M> {
             || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
         if is_full {
             // Given up for the bound and asked for again when there is room.
-            return self.gaps.open(seq, seq, around.now, around.now);
+            self.gaps.open_local(seq, around.now);
+            return self.bound_gaps(around);
         }
         self.held_bytes = self.held_bytes.saturating_add(bytes);
         self.held.insert(
@@ -639,6 +673,8 @@ impl<M: Weight> Line<M> {
         self.gaps.cut(from, seq, seq);
         let gap_before = seq.saturating_sub(from);
         self.settle(around, seq, message, is_repaired, gap_before);
+        // A number from its middle makes two gaps of one.
+        self.bound_gaps(around);
         self.tell_end(around);
     }
 

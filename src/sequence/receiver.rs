@@ -8,7 +8,7 @@ use crate::subject::Filter;
 
 use super::event::Event;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
-use super::line::{Line, LineStatistics, Surroundings};
+use super::line::{Line, LineStatistics, SCATTER_TIME, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
@@ -16,6 +16,10 @@ use super::stamp::Stamp;
 
 /// How often all sources are looked at for silence and idleness.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// After a reconnect only sources that were heard within this time are asked where they are.
+const RECENT_TIME: Duration = Duration::from_secs(30);
+/// Then one after another: a thousand in a second.
+const QUESTION_SPACING: Duration = Duration::from_millis(1);
 
 /// How messages are delivered and what is done about gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -266,8 +270,16 @@ impl<M: Weight> Receiver<M> {
             .map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.path_changed = Some(now);
         let may_ask = self.options.delivery != Delivery::DetectOnly;
+        let mut spacing = Duration::ZERO;
         for (id, line) in &mut self.lines {
-            line.handle_connected(now, away, may_ask);
+            let silence = now.saturating_sub(away).saturating_sub(line.heard);
+            let scatter = SCATTER_TIME.mul_f64(self.jitter.unit());
+            let ask_after = now.saturating_add(scatter);
+            line.handle_connected(away, ask_after);
+            if may_ask && silence <= RECENT_TIME {
+                line.question_scope(ask_after.saturating_add(spacing));
+                spacing = spacing.saturating_add(QUESTION_SPACING);
+            }
             if line.is_active() {
                 self.active.insert(*id);
             }

@@ -75,6 +75,23 @@ impl Story {
         self
     }
 
+    /// A heartbeat over the source's second connection.
+    fn beat_again(&mut self, lead: u64) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Hello,
+            scope: Filter::new("d.x").unwrap(),
+            lead,
+            trail: 1,
+            next: MILLI * 40,
+            generation: 2,
+            prior: None,
+        };
+        let stamp = format!("a.7.{lead}");
+        self.receiver
+            .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
     fn hello(&mut self) -> &mut Self {
         self.beat(HeartbeatKind::Hello, 0)
     }
@@ -232,7 +249,8 @@ fn time_without_a_connection_does_not_count() {
     story.wait(MILLI * 60_000);
     assert_eq!(story.request(), None);
     story.receiver.handle_connected(story.now);
-    story.wait(MILLI);
+    assert_eq!(story.request(), None, "not all receivers ask at once");
+    story.wait(SCATTER_TIME);
     assert_eq!(story.told(), "epoch7 1 gap2-2 3");
     assert_eq!(story.request().as_deref(), Some("?"));
     assert_eq!(story.request().as_deref(), Some("2"));
@@ -306,7 +324,7 @@ fn what_the_source_no_longer_has_may_be_late_after_a_reconnect() {
     story.hello().data(&[1, 4]);
     story.receiver.handle_disconnected(story.now);
     story.receiver.handle_connected(story.now);
-    story.wait(MILLI);
+    story.wait(SCATTER_TIME);
     assert_eq!(story.request().as_deref(), Some("?"));
     assert_eq!(story.request().as_deref(), Some("2-3"));
     story.end(0, "2-3").data(&[3]);
@@ -408,4 +426,101 @@ fn tables_stay_within_their_bounds_and_say_so() {
 #[test]
 fn a_lost_reason_has_a_word() {
     assert_eq!(LossReason::NotRetained.as_str(), "not_retained");
+}
+
+#[test]
+fn a_source_on_a_new_connection_is_given_time_for_its_late_bytes() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]).beat_again(3);
+    assert_eq!(story.told(), "epoch7 1 gap2-3");
+    assert_eq!(story.request(), None, "they may be on their way");
+    story.data(&[2]);
+    assert_eq!(story.told(), "2");
+    story.wait(MILLI * 35);
+    assert_eq!(story.request().as_deref(), Some("3"));
+    story.end(0, "3").wait(MILLI * 10);
+    assert_eq!(story.told(), "");
+    story.data(&[3]);
+    assert_eq!(story.told(), "3", "later than gone, and in time");
+    story.data(&[5]).wait(MILLI * 35);
+    let _ = story.request();
+    story.end(0, "4").wait(MILLI * 51);
+    assert_eq!(story.told(), "gap4-4 5 lost4-4:not_retained");
+}
+
+#[test]
+fn a_member_of_a_group_keeps_the_account_and_the_order() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.is_shared = true);
+    story.data(&[3, 9]).beat(HeartbeatKind::Beat, 12);
+    story.data(&[5, 11, 5, 1, 12]).wait(MILLI * 9_000);
+    assert_eq!(story.told(), "epoch7 3 9 5 11 1 12 silent");
+    let line = story.line();
+    assert_eq!((line.base, line.highest), (1, 12));
+    assert_eq!(
+        (line.delivered, line.unverifiable, line.duplicates),
+        (6, 6, 1)
+    );
+
+    let mut story = Story::with(Delivery::Ordered, |options| options.is_shared = true);
+    story.data(&[3, 9, 5, 10]);
+    assert_eq!(story.told(), "epoch7 3 9 10", "too late for the order");
+}
+
+#[test]
+fn a_gap_that_falls_apart_stays_within_the_bound() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.gaps_max = 2);
+    story.hello().data(&[1, 10]);
+    let _ = story.told();
+    story.repair(0, &[3, 5, 7]);
+    assert_eq!(
+        story.told(),
+        "r3 r5 lost2-2:overflow r7 lost4-4:overflow",
+        "the oldest are given up"
+    );
+}
+
+#[test]
+fn a_long_stall_behind_a_full_hold_is_one_gap() {
+    let mut story = Story::with(Delivery::Ordered, |options| {
+        options.hold_messages_max = 1;
+        options.gaps_max = 2;
+    });
+    story.hello();
+    for seq in 2..50 {
+        story.wait(MILLI).data(&[seq]);
+    }
+    assert_eq!(story.told(), "epoch7 gap1-1");
+    story.wait(MILLI * 30);
+    assert_eq!(story.request().as_deref(), Some("1,3-49"));
+    story.repair(0, &(1..50).collect::<Vec<_>>());
+    assert_eq!((story.line().delivered, story.line().lost), (49, 0));
+}
+
+#[test]
+fn only_a_source_that_promised_to_be_heard_is_called_silent() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.data(&[1]).wait(MILLI * 60_000);
+    assert_eq!(story.told(), "epoch7 1");
+    story.hello().wait(MILLI * 2_000);
+    assert_eq!(story.told(), "silent");
+}
+
+#[test]
+fn many_sources_are_not_all_asked_at_the_moment_of_a_reconnect() {
+    let mut story = Story::new(Delivery::Immediate);
+    for source in 0..100 {
+        let stamp = format!("s{source}.1.1");
+        let receiver = &mut story.receiver;
+        receiver.handle_message(story.now, Some(stamp.as_bytes()), 1);
+    }
+    while story.request().is_some() {}
+    story.receiver.handle_disconnected(story.now);
+    story.receiver.handle_connected(story.now);
+    let mut asked = Vec::new();
+    for _ in 0..110 {
+        story.wait(MILLI);
+        asked.push(core::iter::from_fn(|| story.request()).count());
+    }
+    assert_eq!(asked.iter().sum::<usize>(), 100);
+    assert!(asked.iter().all(|count| *count < 15), "{asked:?}");
 }
