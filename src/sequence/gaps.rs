@@ -109,11 +109,12 @@ impl Gaps {
         core::mem::take(&mut self.numbers)
     }
 
-    /// The time without a connection does not count.
-    pub(super) fn shift(&mut self, away: Duration) {
+    /// The time without a connection, which ends now, does not count.
+    pub(super) fn shift(&mut self, away: Duration, now: Duration) {
         for gap in self.by_start.values_mut() {
-            gap.born = gap.born.saturating_add(away);
-            gap.due = gap.due.saturating_add(away);
+            // Some open meanwhile, by bytes that came before.
+            gap.born = gap.born.saturating_add(away).min(now);
+            gap.due = gap.due.saturating_add(away).min(gap.due.max(now));
         }
     }
 

@@ -324,7 +324,8 @@ impl<M: Weight> Line<M> {
     pub(super) fn handle_repair_end(&mut self, around: &mut Surroundings<'_, M>, end: &RepairEnd) {
         let now = around.now;
         self.hear(now);
-        for (from, to) in end.gone.iter() {
+        let is_claimed = self.coverage == Coverage::Whole;
+        for (from, to) in end.gone.iter().filter(|_| is_claimed) {
             if self.is_unsettled(around) {
                 let due = now.saturating_add(around.options.settle_time);
                 self.gaps.doom(from, to, due);
@@ -376,6 +377,9 @@ impl<M: Weight> Line<M> {
             self.fruitless = self.fruitless.saturating_add(1);
             self.ask_after = now;
         }
+        for (from, to) in self.gaps.take_doomed(now) {
+            self.lose(around, from, to, LossReason::NotRetained);
+        }
         while let Some(gap) = self.gaps.first() {
             let (from, to) = (gap.from, gap.to);
             let deadline = self.deadline(gap, around.options);
@@ -396,9 +400,6 @@ impl<M: Weight> Line<M> {
                 break;
             }
         }
-        for (from, to) in self.gaps.take_doomed(now) {
-            self.lose(around, from, to, LossReason::NotRetained);
-        }
         self.tell_end(around);
     }
 
@@ -409,9 +410,9 @@ impl<M: Weight> Line<M> {
     }
 
     /// The connection is back after `away`: waiting did not count meanwhile.
-    pub(super) fn handle_connected(&mut self, away: Duration, ask_after: Duration) {
-        self.gaps.shift(away);
-        self.heard = self.heard.saturating_add(away);
+    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
+        self.gaps.shift(away, now);
+        self.heard = self.heard.saturating_add(away).min(now);
         self.asked = None;
         self.nobody = 0;
         self.ask_after = ask_after;

@@ -275,7 +275,7 @@ impl<M: Weight> Receiver<M> {
             let silence = now.saturating_sub(away).saturating_sub(line.heard);
             let scatter = SCATTER_TIME.mul_f64(self.jitter.unit());
             let ask_after = now.saturating_add(scatter);
-            line.handle_connected(away, ask_after);
+            line.handle_connected(now, away, ask_after);
             if may_ask && silence <= RECENT_TIME {
                 line.question_scope(ask_after.saturating_add(spacing));
                 spacing = spacing.saturating_add(QUESTION_SPACING);

@@ -524,3 +524,34 @@ fn many_sources_are_not_all_asked_at_the_moment_of_a_reconnect() {
     assert_eq!(asked.iter().sum::<usize>(), 100);
     assert!(asked.iter().all(|count| *count < 15), "{asked:?}");
 }
+
+#[test]
+fn what_comes_out_of_a_buffer_without_a_connection_waits_no_longer_for_it() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]);
+    story.receiver.handle_disconnected(story.now);
+    story.wait(MILLI * 9_000).data(&[3]);
+    story.wait(MILLI * 1_000);
+    story.receiver.handle_connected(story.now);
+    story.wait(SCATTER_TIME);
+    assert_eq!(story.request().as_deref(), Some("?"));
+    assert_eq!(story.request().as_deref(), Some("2"));
+    story.wait(MILLI * 4_000);
+    assert_eq!(story.told(), "epoch7 1 gap2-2 3 silent");
+    story.wait(MILLI * 1_000);
+    assert_eq!(story.told(), "lost2-2:timeout");
+}
+
+#[test]
+fn an_answer_to_nothing_asked_leaves_no_timer_in_the_past() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.data(&[1, 3]);
+    story.receiver.handle_disconnected(story.now);
+    story.receiver.handle_connected(story.now);
+    for _ in 0..2 {
+        story.end(0, "2").wait(MILLI * 60);
+        while story.request().is_some() {}
+        let due = story.receiver.poll_timeout();
+        assert!(due.is_some_and(|due| due > story.now), "{due:?}");
+    }
+}
