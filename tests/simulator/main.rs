@@ -13,6 +13,7 @@
     reason = "a test may panic"
 )]
 
+mod hostile;
 mod oracle;
 mod world;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use natseq::jitter::Jitter;
 use natseq::sequence::Delivery;
-use world::{Cut, Link, Plan, ReceiverPlan, SourcePlan, Victim, World};
+use world::{Cut, Link, Plan, ReceiverPlan, Restart, SourcePlan, Victim, World};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -55,17 +56,7 @@ fn everything_is_won_back_over_links_that_break() {
         let mut plan = plan(seed);
         let mut jitter = Jitter::new(seed);
         plan.link.loss = jitter.unit() * 0.2;
-        for _ in 0..=jitter.below(4) {
-            let at = MILLI * u32::try_from(jitter.below(400)).unwrap();
-            let time = MILLI * u32::try_from(1 + jitter.below(900)).unwrap();
-            let index = usize::try_from(jitter.below(3)).unwrap();
-            let victim = if jitter.hits(0.5) {
-                Victim::Source(index)
-            } else {
-                Victim::Receiver(index)
-            };
-            plan.cuts.push(Cut { at, time, victim });
-        }
+        plan.cuts = cuts(&mut jitter);
         plan.is_lossless = true;
         plan
     });
@@ -94,6 +85,45 @@ fn late_joiners_owe_themselves_nothing_from_before() {
     });
 }
 
+/// I15: the new run's numbers are no copies of the old one's.
+#[test]
+fn a_source_that_crashes_begins_anew() {
+    for_each_seed("crashes", |seed| {
+        let mut plan = plan(seed);
+        plan.link.loss = Jitter::new(seed).unit() * 0.4;
+        for source in &mut plan.sources {
+            source.restart = Restart::Crash;
+        }
+        plan.is_lossless = true;
+        plan
+    });
+}
+
+#[test]
+fn every_number_is_accounted_for_when_everything_goes_wrong_at_once() {
+    for_each_seed("everything_goes_wrong", |seed| {
+        let mut plan = plan(seed);
+        let mut jitter = Jitter::new(seed);
+        plan.link.loss = jitter.unit() * 0.6;
+        plan.link.is_fifo = jitter.hits(0.5);
+        plan.retained_max = [2, 16, 1 << 20][usize::try_from(jitter.below(3)).unwrap()];
+        plan.grace = [Duration::ZERO, MILLI * 30][usize::from(jitter.hits(0.5))];
+        for source in &mut plan.sources {
+            source.restart = [Restart::No, Restart::Clean, Restart::Crash]
+                [usize::try_from(jitter.below(3)).unwrap()];
+        }
+        plan.receivers = [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly]
+            .map(|delivery| ReceiverPlan {
+                delivery,
+                joins_at: MILLI * u32::try_from(jitter.below(4) * jitter.below(50)).unwrap(),
+            })
+            .to_vec();
+        plan.cuts = cuts(&mut jitter);
+        plan.may_conflict = true;
+        plan
+    });
+}
+
 #[test]
 fn a_receiver_that_only_detects_reports_every_loss() {
     for_each_seed("only_detects", |seed| {
@@ -116,7 +146,7 @@ fn a_lost_tail_is_suspected_with_the_first_heartbeat() {
             messages: 50,
             pause: MILLI,
             burst: 1,
-            restarts: false,
+            restart: Restart::No,
         };
         plan.link = Link {
             loss: 0.0,
@@ -127,6 +157,16 @@ fn a_lost_tail_is_suspected_with_the_first_heartbeat() {
         plan.is_tail_watched = true;
         plan.is_lossless = true;
         plan
+    });
+}
+
+/// Nothing that arrives breaks the account, the order or the clock.
+#[test]
+fn a_receiver_withstands_whatever_arrives() {
+    run_each_seed("withstands_whatever", |seed| {
+        for delivery in [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly] {
+            hostile::run(seed, delivery);
+        }
     });
 }
 
@@ -150,19 +190,19 @@ fn plan(seed: u64) -> Plan {
                 messages: 100,
                 pause: MILLI * 25,
                 burst: 20,
-                restarts: false,
+                restart: Restart::No,
             },
             SourcePlan {
                 messages: 60,
                 pause: MILLI * 7,
                 burst: 1,
-                restarts: false,
+                restart: Restart::No,
             },
             SourcePlan {
                 messages: 80,
                 pause: MILLI * 2,
                 burst: 1,
-                restarts: true,
+                restart: Restart::Clean,
             },
         ],
         receivers: [Delivery::Immediate, Delivery::Ordered]
@@ -181,11 +221,36 @@ fn plan(seed: u64) -> Plan {
         grace: Duration::ZERO,
         retained_max: 1 << 20,
         is_lossless: false,
+        may_conflict: false,
         is_tail_watched: false,
     }
 }
 
+/// One to four connections that break for a while.
+fn cuts(jitter: &mut Jitter) -> Vec<Cut> {
+    let count = 1 + jitter.below(4);
+    (0..count)
+        .map(|_| {
+            let at = MILLI * u32::try_from(jitter.below(400)).unwrap();
+            let time = MILLI * u32::try_from(1 + jitter.below(900)).unwrap();
+            let index = usize::try_from(jitter.below(3)).unwrap();
+            let victim = if jitter.hits(0.5) {
+                Victim::Source(index)
+            } else {
+                Victim::Receiver(index)
+            };
+            Cut { at, time, victim }
+        })
+        .collect()
+}
+
 fn for_each_seed(test: &str, plan: impl Fn(u64) -> Plan) {
+    run_each_seed(test, |seed| {
+        World::new(seed, plan(seed)).run();
+    });
+}
+
+fn run_each_seed(test: &str, run: impl Fn(u64)) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = match number("NATSEQ_SIM_SEED") {
         Some(seed) => seed..seed + 1,
@@ -193,7 +258,7 @@ fn for_each_seed(test: &str, plan: impl Fn(u64) -> Plan) {
     };
     for seed in seeds {
         let guard = Replay { seed, test };
-        World::new(seed, plan(seed)).run();
+        run(seed);
         drop(guard);
     }
 }

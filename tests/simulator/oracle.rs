@@ -30,10 +30,13 @@ pub(super) struct Oracle {
     /// The outcome of each number.
     outcomes: BTreeMap<(String, u64), BTreeMap<u64, &'static str>>,
     last: BTreeMap<(String, u64), u64>,
+    /// Runs that were said to have ended, with their last number.
+    ended: BTreeMap<(String, u64), u64>,
     /// Runs that lost something.
     pub(super) lossy: BTreeSet<(String, u64)>,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
+    pub(super) has_conflict: bool,
     pub(super) story: Vec<String>,
 }
 
@@ -92,26 +95,47 @@ impl Oracle {
                 }
                 self.lossy.insert((source.to_string(), epoch));
             }
-            Event::Conflict { .. } => panic!("every run ends before the next begins"),
+            Event::Conflict { .. } => self.has_conflict = true,
+            Event::SourceEnded {
+                source,
+                epoch,
+                last_seq,
+            } => {
+                let before = self.ended.insert((source.to_string(), epoch), last_seq);
+                assert_eq!(before, None, "a run ends once");
+            }
+            Event::SourceEvicted { .. } => panic!("there is room for every source"),
             _ => {}
         }
     }
 
     /// I4, after every step.
     pub(super) fn check_accounts(receiver: &Receiver<Tag>) {
-        for line in receiver.statistics().filter(|line| line.unverifiable == 0) {
+        for line in receiver.statistics() {
             let owed = line.highest + 1 - line.base;
-            let known = line.delivered + line.lost + line.undecided;
-            assert_eq!(owed, known, "I4: {line:?}");
+            let decided = line.delivered + line.lost + line.unverifiable;
+            assert_eq!(owed, decided + line.undecided, "I4: {line:?}");
         }
     }
 
-    /// I1 and I15, when everything is over.
-    pub(super) fn check_end(&self, lines: &[LineStatistics], joined_first: bool, truth: &Truth) {
+    /// I1, I2 and I15, when everything is over.
+    pub(super) fn check_end(&self, lines: &[LineStatistics], truth: &Truth) {
         for line in lines {
             let run = (line.source.to_string(), line.epoch);
             let outcomes = self.outcomes.get(&run);
             assert_eq!(line.undecided, 0, "I1: {line:?}");
+            let (lead, _) = truth[&run];
+            assert!(line.highest <= lead, "I2: {line:?}");
+            if let Some(last) = self.ended.get(&run) {
+                let found = (line.highest, *last);
+                assert_eq!(found, (lead, lead), "I1: no tail is overlooked, {line:?}");
+            }
+            let is_later_run = lines
+                .iter()
+                .any(|other| other.source == line.source && other.epoch < line.epoch);
+            if is_later_run {
+                assert_eq!(line.base, 1, "I15: {line:?}");
+            }
             if line.unverifiable > 0 {
                 continue;
             }
@@ -121,16 +145,6 @@ impl Oracle {
                     outcome.is_some(),
                     "I1: {seq} of {run:?} has no outcome, {line:?}"
                 );
-            }
-            let is_later_run = lines
-                .iter()
-                .any(|other| other.source == line.source && other.epoch < line.epoch);
-            if is_later_run {
-                assert_eq!(line.base, 1, "I15: {line:?}");
-            }
-            if joined_first {
-                let (lead, _) = truth[&run];
-                assert!(line.highest <= lead, "I2: {line:?}");
             }
         }
     }
