@@ -62,6 +62,9 @@ impl Outbound {
         let mut state = self.lock();
         if state.end.is_none() {
             state.ready.extend_from_slice(bytes);
+            if state.ready.len() > self.bytes_max {
+                state.end = Some(End::Abrupt);
+            }
         }
         drop(state);
         self.has_changed.notify_one();
@@ -100,10 +103,20 @@ impl Outbound {
         self.has_changed.notify_one();
     }
 
-    /// Ends the connection.
+    /// Ends the connection; at once wins over gently.
     pub(super) fn end(&self, end: End) {
-        self.lock().end.get_or_insert(end);
+        let mut state = self.lock();
+        if end == End::Abrupt {
+            state.end = Some(end);
+        }
+        state.end.get_or_insert(end);
+        drop(state);
         self.has_changed.notify_one();
+    }
+
+    /// Whether the connection ends without waiting for anything.
+    pub(super) fn is_abrupt(&self) -> bool {
+        self.lock().end == Some(End::Abrupt)
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -210,6 +223,9 @@ mod tests {
     fn a_client_that_does_not_read_is_dropped() {
         let outbound = Outbound::new(3);
         outbound.deliver(MILLI, b"1234", WHOLE);
+        assert_eq!(outbound.next(MILLI), Work::End(End::Abrupt));
+        let outbound = Outbound::new(3);
+        outbound.say(b"PONG");
         assert_eq!(outbound.next(MILLI), Work::End(End::Abrupt));
     }
 }

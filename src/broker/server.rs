@@ -25,6 +25,9 @@ use super::outbound::{End, Outbound, Work};
 /// Room made for each socket read.
 const READ_BYTES: usize = 64 << 10;
 
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
 /// Bytes that an in-process connection holds in each direction.
 const DUPLEX_BYTES: usize = 1 << 20;
 
@@ -86,9 +89,9 @@ impl Broker {
         let accepting = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             loop {
-                // A connection that breaks while it is accepted concerns nobody else.
                 let Ok((stream, _)) = listener.accept().await else {
-                    tokio::task::yield_now().await;
+                    // One that broke concerns nobody else; a lack of files needs time to pass.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
                 // Only a hint to the kernel.
@@ -313,7 +316,7 @@ async fn write<S: AsyncRead + AsyncWrite>(
         let has_changed = outbound.has_changed.notified();
         match outbound.next(shared.now()) {
             Work::Write(bytes) => {
-                if write_all(&mut stream, &bytes, is_split).await.is_err() {
+                if !write_unless_cut(&outbound, &mut stream, &bytes, is_split).await {
                     break End::Abrupt;
                 }
             }
@@ -337,6 +340,27 @@ async fn write<S: AsyncRead + AsyncWrite>(
     // The reader may have had no time to do it.
     let _ = reading.await;
     shared.hub().leave(client);
+}
+
+/// Writes, also to a peer that reads slowly; returns false when the connection is over meanwhile.
+async fn write_unless_cut<S: AsyncRead + AsyncWrite>(
+    outbound: &Outbound,
+    stream: &mut WriteHalf<S>,
+    bytes: &[u8],
+    is_split: bool,
+) -> bool {
+    let writing = write_all(stream, bytes, is_split);
+    tokio::pin!(writing);
+    loop {
+        tokio::select! {
+            result = &mut writing => return result.is_ok(),
+            () = outbound.has_changed.notified() => {
+                if outbound.is_abrupt() {
+                    return false;
+                }
+            }
+        }
+    }
 }
 
 async fn write_all<S: AsyncRead + AsyncWrite>(

@@ -80,7 +80,9 @@ pub(super) async fn run(
         Err(error) if is_broken_pipe(&*error) => return Ok(ExitCode::SUCCESS),
         summary => summary?,
     };
-    let is_whole = summary.is_whole() && summary.dropped == 0;
+    // A numbered message that was dropped here is missing and counted so, or was won back.
+    let is_counted = args.sequenced.is_some() && args.queue.is_none() && summary.unsequenced == 0;
+    let is_whole = summary.is_whole() && (is_counted || summary.dropped == 0);
     printer.summary(summary)?;
     Ok(if is_whole {
         ExitCode::SUCCESS
@@ -186,8 +188,7 @@ fn summary_of(subscriber: &SequencedSubscriber, messages: u64) -> Summary {
         messages,
         unsequenced: subscriber.unsequenced(),
         bad_stamps: subscriber.bad_stamps(),
-        // What was dropped here is missing and counted so, or was won back.
-        dropped: 0,
+        dropped: subscriber.mailbox().dropped,
         ..Summary::default()
     };
     for line in subscriber.statistics() {

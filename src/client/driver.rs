@@ -186,6 +186,8 @@ impl Driver {
         }
         self.batch.clear();
         self.shared.core().drop_pings();
+        // Without a connection another bound is in force.
+        self.shared.room.notify_waiters();
     }
 
     fn finish(mut self) {

@@ -296,7 +296,9 @@ impl<M: Weight> Line<M> {
         self.generation = self.generation.max(heartbeat.generation);
         self.learn_scope(around, heartbeat);
         let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
-        if is_far && !is_answer && around.options.delivery != Delivery::DetectOnly {
+        let may_ask =
+            around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
+        if is_far && !is_answer && may_ask {
             self.question = Some(Question {
                 due: around.now,
                 pause: NOBODY_PAUSE,
@@ -552,10 +554,10 @@ impl<M: Weight> Line<M> {
     }
 
     fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
+        self.question = None;
         if self.coverage == Coverage::Part {
             return;
         }
-        self.question = None;
         if !heartbeat.scope.is_subset_of(&around.options.filter) {
             self.give_up_claims(around);
             self.coverage = Coverage::Part;

@@ -386,7 +386,9 @@ impl Sender {
                 .min(limit)
                 .max(closed.until);
         }
-        if self.is_repeated(now, &to, request) {
+        // What is too long is not remembered either.
+        let is_short = request.len() <= REQUEST_BYTES_MAX;
+        if is_short && self.is_repeated(now, &to, request) {
             return self.refuse();
         }
         let ask = if self.requests.len() >= REQUESTS_MAX {
@@ -424,7 +426,12 @@ impl Sender {
             HeartbeatKind::Hello
         } else if let Some(closed) = &mut self.closed {
             let is_over = closed.ends >= ENDS_MIN && now >= closed.until;
-            if is_over || now < closed.end_due {
+            if is_over {
+                // No announcement is due any more, so none may be waited for.
+                closed.end_due = closed.end_due.max(closed.until);
+                return None;
+            }
+            if now < closed.end_due {
                 return None;
             }
             closed.ends = closed.ends.saturating_add(1);

@@ -116,6 +116,27 @@ fn retained_numbers_are_sent_again_and_the_end_says_what_is_gone() {
 }
 
 #[test]
+fn only_what_is_no_longer_retained_is_gone() {
+    let mut sender = sender(2);
+    for _ in 0..4 {
+        send(&mut sender, MILLI).unwrap();
+    }
+    sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1-4");
+    let both = replies(&mut sender, MILLI);
+    let stamps = both
+        .iter()
+        .map(|reply| reply.1.split("\r\n").next().unwrap());
+    assert_eq!(
+        stamps.collect::<Vec<_>>(),
+        ["Seq: a.7.3", "Seq: a.7.4", "Seq: a.7.4"]
+    );
+    assert!(both[2].1.ends_with("Seq-Gone: 1-2\r\n"), "{both:?}");
+    sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1-2");
+    let none = replies(&mut sender, MILLI);
+    assert_eq!((none.len(), none[0].0), (1, Some(404)));
+}
+
+#[test]
 fn a_long_reply_is_cut_and_says_so() {
     let mut sender = sender(1_000);
     for _ in 0..600 {

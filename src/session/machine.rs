@@ -230,6 +230,10 @@ impl Session {
 
     /// The socket is gone, or could not be opened.
     pub fn handle_disconnected(&mut self, now: Duration, reason: LinkError, outbox: &mut Outbox) {
+        if self.phase == Phase::Closed {
+            // What closing asked for is still to be done.
+            return;
+        }
         self.deadline = None;
         self.actions.clear();
         match self.phase {

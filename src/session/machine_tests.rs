@@ -343,6 +343,14 @@ fn a_ping_is_answered_ahead_of_what_waits() {
 }
 
 #[test]
+fn a_socket_that_ends_with_the_close_does_not_stop_it() {
+    let mut dialogue = Dialogue::connected("h");
+    dialogue.session.close(&mut dialogue.outbox);
+    dialogue.lose();
+    assert_eq!(dialogue.actions(), "hang|finish");
+}
+
+#[test]
 fn closing_is_told_once_and_ends_everything() {
     let mut dialogue = Dialogue::connected("h");
     dialogue.session.close(&mut dialogue.outbox);

@@ -78,7 +78,11 @@ impl FromStr for ServerAddr {
             Some((name, rest)) => match name.to_ascii_lowercase().as_str() {
                 "nats" => (Scheme::Nats, rest),
                 "tls" => (Scheme::Tls, rest),
-                _ => return Err(ServerAddrError::Scheme(name.to_owned())),
+                word if word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                    return Err(ServerAddrError::Scheme(name.to_owned()));
+                }
+                // It may be the beginning of a password.
+                _ => return Err(ServerAddrError::Scheme("..".to_owned())),
             },
         };
         let (userinfo, place) = match rest.rsplit_once('@') {
@@ -207,7 +211,11 @@ fn split_port(place: &str) -> Result<(&str, u16), ServerAddrError> {
 fn parse_port(text: &str) -> Result<u16, ServerAddrError> {
     match text.parse() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
-        _ => Err(ServerAddrError::Port(text.to_owned())),
+        // What is no number may be a password that lacks its host.
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(ServerAddrError::Port(text.to_owned()))
+        }
+        _ => Err(ServerAddrError::Port("..".to_owned())),
     }
 }
 
@@ -262,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_the_wrong_place_is_not_repeated() {
+        for text in ["nats://me:hunter2", "me:hunter2://x@h", "nats://h:hunter2"] {
+            let error = text.parse::<ServerAddr>().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn credentials_come_out_of_the_url_and_are_never_shown() {
         let addr = parsed("nats://me:p%40ss@h");
         let expected = UrlCredentials::UserAndPassword("me".into(), "p@ss".into());
@@ -288,7 +304,7 @@ mod tests {
             ),
             (
                 "h:+1",
-                "port `+1` in a server address, allowed are 1 to 65535",
+                "port `..` in a server address, allowed are 1 to 65535",
             ),
             (
                 "h:99999",

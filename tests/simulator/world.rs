@@ -339,6 +339,14 @@ impl World {
         }
         while let Some(reply) = self.sources[index].runs[run].sender.poll_reply(self.now) {
             let (receiver, body) = read_reply(reply);
+            if let Body::End { end, .. } = &body {
+                let trail = self.sources[index].runs[run].sender.trail();
+                let mut gone = end.gone.iter();
+                assert!(
+                    gone.all(|(_, to)| to < trail),
+                    "I5: what is retained is not gone: {end:?}, trail {trail}"
+                );
+            }
             self.post(index, receiver, false, body);
         }
     }

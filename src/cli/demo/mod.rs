@@ -19,9 +19,8 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::broker::{Broker, BrokerOptions};
-use crate::client::{Client, ConnectOptions};
+use crate::client::Client;
 use crate::sequence::{Delivery, Event};
-use crate::session::RedialOptions;
 
 use ledger::Ledger;
 use report::Report;
@@ -122,10 +121,8 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Connects so that a broken connection is noticed and replaced quickly.
 async fn connect(address: &str) -> Result<Client, crate::client::Error> {
-    let redial = RedialOptions::default();
-    ConnectOptions::new().redial(redial).connect(address).await
+    crate::client::connect(address).await
 }
 
 /// Receives until every run has ended and every number is decided, or nothing more comes.

@@ -267,7 +267,11 @@ impl SequencedPublisher {
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::OutboxFull(_)) => has_room.await,
                 Err(Refusal::RetentionFull(free_at)) => {
-                    sleep_until(shared.clock.instant(free_at)).await;
+                    // Closing the client ends the wait too.
+                    tokio::select! {
+                        () = sleep_until(shared.clock.instant(free_at)) => {}
+                        () = has_room => {}
+                    }
                 }
             }
         }
