@@ -10,6 +10,8 @@
     reason = "a test may panic"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use natseq::broker::{Broker, BrokerOptions, Credentials, Direction, FaultPlan, FaultRule};
@@ -18,6 +20,7 @@ use natseq::sequence::{Delivery, Event as SequenceEvent};
 use natseq::subject::Filter;
 use natseq::wire::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Everything here takes less, also on a loaded machine.
@@ -190,6 +193,126 @@ async fn the_last_words_are_read_by_a_peer_that_still_writes() {
         heard.ends_with(r"-ERR \'Unknown Protocol Operation\'\r\n"),
         "{heard}"
     );
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_at_once_ends_no_task_in_a_panic() {
+    let (_broker, address) = broker(|options| options.linger = PATIENCE).await;
+    let mut stream = raw(&address).await;
+    stream.write_all(b"NONSENSE\r\n").await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    // A panic of the connection's task would run this hook.
+    let panics = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&panics);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.to_string().contains("JoinHandle") {
+            seen.fetch_add(1, Ordering::Relaxed);
+        }
+        before(info);
+    }));
+    drop(stream);
+    // The listener's task is the last.
+    let tasks = tokio::runtime::Handle::current().metrics();
+    until(|| tasks.num_alive_tasks() == 1).await;
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_like_any_other() {
+    let (broker, address) = broker(|_| {}).await;
+    let _deaf = deaf_subscriber(&address, &broker).await;
+    broker.cut_all();
+    until(|| broker.statistics().connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_dropped_at_the_deadline() {
+    let deadline = Duration::from_millis(200);
+    let (broker, address) = broker(|options| options.write_deadline = deadline).await;
+    let _deaf = deaf_subscriber(&address, &broker).await;
+    until(|| broker.statistics().connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_without_reading_is_bounded() {
+    let (_broker, address) = broker(|options| options.pending_bytes_max = 1 << 16).await;
+    let mut stream = raw(&address).await;
+    let pings = b"PING\r\n".repeat(100_000);
+    let flood = async { while stream.write_all(&pings).await.is_ok() {} };
+    timeout(PATIENCE, flood).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn who_closes_its_half_still_hears_the_answer() {
+    let (_broker, address) = broker(|_| {}).await;
+    for _ in 0..50 {
+        let mut stream = raw(&address).await;
+        stream
+            .write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")
+            .await
+            .unwrap();
+        stream.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        end.unwrap().unwrap();
+        assert_eq!(heard.escape_ascii().to_string(), "PONG\\r\\n");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_taken_from_a_publisher_behind_a_cut() {
+    let faults = rule(Direction::FromClient, |rule| rule.cut = 1.0);
+    let (broker, address) = broker(|options| options.faults = faults).await;
+    let mut stream = raw(&address).await;
+    stream
+        .write_all(b"PUB d.x 1\r\na\r\nPUB d.x 1\r\nb\r\n")
+        .await
+        .unwrap();
+    until(|| broker.statistics().connections == 0).await;
+    assert_eq!(broker.statistics().published, 1);
+}
+
+/// A connection that has read INFO.
+async fn raw(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut greeting = Vec::new();
+    while !greeting.ends_with(b"\r\n") {
+        let count = timeout(PATIENCE, stream.read_buf(&mut greeting)).await;
+        assert!(count.unwrap().unwrap() > 0, "no INFO");
+    }
+    stream
+}
+
+/// A subscriber that reads nothing, with more waiting for it than sockets hold.
+async fn deaf_subscriber(address: &str, broker: &Broker) -> TcpStream {
+    let mut deaf = raw(address).await;
+    deaf.write_all(b"CONNECT {\"verbose\":false}\r\nSUB > 1\r\nPING\r\n")
+        .await
+        .unwrap();
+    let mut pong = [0; 6];
+    deaf.read_exact(&mut pong).await.unwrap();
+    let mut publisher = raw(address).await;
+    let mut message = b"PUB a 1000000\r\n".to_vec();
+    message.resize(message.len() + 1_000_000, b'x');
+    message.extend_from_slice(b"\r\n");
+    for _ in 0..30 {
+        publisher.write_all(&message).await.unwrap();
+    }
+    until(|| broker.statistics().delivered == 30).await;
+    drop(publisher);
+    deaf
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, waiting)
+        .await
+        .expect("it never came true");
 }
 
 #[tokio::test]

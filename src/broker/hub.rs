@@ -68,7 +68,8 @@ impl Hub {
         }
     }
 
-    /// Delivers a message; answers 503 for a request that nobody hears.
+    /// Delivers a message; answers 503 for a request that nobody hears. Returns false when the
+    /// publisher's connection is cut behind it.
     pub(super) fn publish(
         &mut self,
         now: Duration,
@@ -76,7 +77,7 @@ impl Hub {
         echo: bool,
         no_responders: bool,
         message: &PubView<'_>,
-    ) {
+    ) -> bool {
         self.published = self.published.saturating_add(1);
         let fate = self.faults.fate(message.subject, Direction::FromClient);
         if fate.is_cut {
@@ -87,7 +88,8 @@ impl Hub {
                 .routes
                 .choose(message.subject, (!echo).then_some(publisher));
             if chosen.is_empty() && no_responders {
-                return self.say_nobody(now, publisher, message);
+                self.say_nobody(now, publisher, message);
+                break;
             }
             for id in chosen {
                 if let Some((target, sid)) = self.routes.count(id) {
@@ -95,6 +97,7 @@ impl Hub {
                 }
             }
         }
+        !fate.is_cut
     }
 
     /// Ends every connection.

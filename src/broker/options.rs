@@ -21,6 +21,9 @@ pub struct BrokerOptions {
     pub auth_timeout: Duration,
     /// Bytes that may wait for one client before its connection is dropped. Default 64 MiB.
     pub pending_bytes_max: usize,
+    /// How long a client may take nothing of what waits for it before its connection is dropped.
+    /// Default 10 s.
+    pub write_deadline: Duration,
     /// How long a connection that is being closed is still read, so that the client sees the last
     /// words instead of a reset. Default 100 ms.
     pub linger: Duration,
@@ -40,6 +43,7 @@ impl Default for BrokerOptions {
             credentials: None,
             auth_timeout: Duration::from_secs(2),
             pending_bytes_max: 64 << 20,
+            write_deadline: Duration::from_secs(10),
             linger: Duration::from_millis(100),
             sends_connect_info: true,
             faults: FaultPlan::default(),

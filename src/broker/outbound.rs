@@ -57,14 +57,12 @@ impl Outbound {
         }
     }
 
-    /// Queues what a server says itself.
+    /// Queues what a server says itself. Over the bound the connection ends at once.
     pub(super) fn say(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if state.end.is_none() {
             state.ready.extend_from_slice(bytes);
-            if state.ready.len() > self.bytes_max {
-                state.end = Some(End::Abrupt);
-            }
+            state.hold_bound(self.bytes_max);
         }
         drop(state);
         self.has_changed.notify_one();
@@ -96,27 +94,30 @@ impl Outbound {
         } else if fate.is_cut {
             state.end = Some(End::Cut);
         }
-        if state.ready.len().saturating_add(state.overtaken_bytes) > self.bytes_max {
-            state.end = Some(End::Abrupt);
-        }
+        state.hold_bound(self.bytes_max);
         drop(state);
         self.has_changed.notify_one();
     }
 
-    /// Ends the connection; at once wins over gently.
+    /// Ends the connection. Only an abrupt end goes before one that was already asked for.
     pub(super) fn end(&self, end: End) {
         let mut state = self.lock();
-        if end == End::Abrupt {
+        if state.end.is_none() || end == End::Abrupt {
             state.end = Some(end);
         }
-        state.end.get_or_insert(end);
         drop(state);
         self.has_changed.notify_one();
     }
 
-    /// Whether the connection ends without waiting for anything.
-    pub(super) fn is_abrupt(&self) -> bool {
-        self.lock().end == Some(End::Abrupt)
+    /// Waits for an abrupt end. For the writer alone: it takes the news of other changes with it.
+    pub(super) async fn aborted(&self) {
+        loop {
+            let has_changed = self.has_changed.notified();
+            if self.lock().end == Some(End::Abrupt) {
+                return;
+            }
+            has_changed.await;
+        }
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -154,6 +155,14 @@ impl Outbound {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hold_bound(&mut self, bytes_max: usize) {
+        if self.ready.len().saturating_add(self.overtaken_bytes) > bytes_max {
+            self.end = Some(End::Abrupt);
+        }
     }
 }
 

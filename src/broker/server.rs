@@ -10,7 +10,7 @@ use tokio::io::{
 };
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::wire::encode::server;
 use crate::wire::handshake::ServerInfo;
@@ -25,11 +25,11 @@ use super::outbound::{End, Outbound, Work};
 /// Room made for each socket read.
 const READ_BYTES: usize = 64 << 10;
 
-/// The pause after a connection that could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-
 /// Bytes that an in-process connection holds in each direction.
 const DUPLEX_BYTES: usize = 1 << 20;
+
+/// How long no connection is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// An embedded server. It ends with the last handle; its connections are cut then.
 #[derive(Debug)]
@@ -89,9 +89,10 @@ impl Broker {
         let accepting = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             loop {
+                // A connection that breaks while it is accepted concerns nobody else.
                 let Ok((stream, _)) = listener.accept().await else {
-                    // One that broke concerns nobody else; a lack of files needs time to pass.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // Nothing says when the process has a file descriptor again.
+                    sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
                 // Only a hint to the kernel.
@@ -231,10 +232,17 @@ impl Conversation {
                     }
                 },
             };
-            if !matches!(count, Ok(1..)) {
-                // The client has gone, or its link has broken.
-                self.outbound.end(End::Abrupt);
-                break;
+            match count {
+                Ok(1..) => {}
+                // A client that has said everything may still read the answers.
+                Ok(0) => {
+                    self.outbound.end(End::Cut);
+                    break;
+                }
+                Err(_) => {
+                    self.outbound.end(End::Abrupt);
+                    break;
+                }
             }
             if self.outbound.is_ending() || !self.take_frames(&mut buffer) {
                 break;
@@ -273,7 +281,9 @@ impl Conversation {
                 Reaction::Nothing => {}
                 Reaction::Publish(message) => {
                     let who = self.dialogue.client();
-                    hub.publish(now, client, who.echo, who.no_responders, &message);
+                    if !hub.publish(now, client, who.echo, who.no_responders, &message) {
+                        break false;
+                    }
                 }
                 Reaction::Subscribe {
                     subject,
@@ -316,7 +326,13 @@ async fn write<S: AsyncRead + AsyncWrite>(
         let has_changed = outbound.has_changed.notified();
         match outbound.next(shared.now()) {
             Work::Write(bytes) => {
-                if !write_unless_cut(&outbound, &mut stream, &bytes, is_split).await {
+                let patience = shared.options.write_deadline;
+                let written = tokio::select! {
+                    written = write_all(&mut stream, &bytes, is_split, patience) => written,
+                    // A client that does not read must not hold up the end of its connection.
+                    () = outbound.aborted() => break End::Abrupt,
+                };
+                if written.is_err() {
                     break End::Abrupt;
                 }
             }
@@ -331,50 +347,38 @@ async fn write<S: AsyncRead + AsyncWrite>(
             Work::End(end) => break end,
         }
     };
-    if end == End::Gentle && stream.shutdown().await.is_ok() {
-        // Closing with unread bytes would reset the connection and swallow the last words.
-        let _ = timeout(shared.options.linger, &mut reading).await;
-    }
     outbound.end(End::Abrupt);
-    reading.abort();
-    // The reader may have had no time to do it.
-    let _ = reading.await;
-    shared.hub().leave(client);
-}
-
-/// Writes, also to a peer that reads slowly; returns false when the connection is over meanwhile.
-async fn write_unless_cut<S: AsyncRead + AsyncWrite>(
-    outbound: &Outbound,
-    stream: &mut WriteHalf<S>,
-    bytes: &[u8],
-    is_split: bool,
-) -> bool {
-    let writing = write_all(stream, bytes, is_split);
-    tokio::pin!(writing);
-    loop {
-        tokio::select! {
-            result = &mut writing => return result.is_ok(),
-            () = outbound.has_changed.notified() => {
-                if outbound.is_abrupt() {
-                    return false;
-                }
-            }
-        }
+    // Closing with unread bytes would reset the connection and swallow the last words.
+    let has_left = end == End::Gentle
+        && stream.shutdown().await.is_ok()
+        && timeout(shared.options.linger, &mut reading).await.is_ok();
+    if !has_left {
+        reading.abort();
+        // A cancelled reader had no time to take its leave of the hub.
+        let _ = reading.await;
     }
+    shared.hub().leave(client);
 }
 
 async fn write_all<S: AsyncRead + AsyncWrite>(
     stream: &mut WriteHalf<S>,
     bytes: &[u8],
     is_split: bool,
+    patience: Duration,
 ) -> std::io::Result<()> {
-    if !is_split {
-        return stream.write_all(bytes).await;
-    }
-    for byte in bytes.chunks(1) {
-        stream.write_all(byte).await?;
-        stream.flush().await?;
-        tokio::task::yield_now().await;
+    let piece_bytes = if is_split { 1 } else { bytes.len().max(1) };
+    for mut piece in bytes.chunks(piece_bytes) {
+        while !piece.is_empty() {
+            let count = timeout(patience, stream.write(piece)).await??;
+            if count == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            piece = piece.get(count..).unwrap_or_default();
+        }
+        if is_split {
+            stream.flush().await?;
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
