@@ -1,71 +1,206 @@
-//! Knows what was really sent, and holds what one receiver says against it.
+//! Knows what was really sent and what really arrived, and holds what one receiver says against it.
+//!
+//! Every promise is named by its number: I1 to I16 as in the design, T1 and T2 for those about time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use natseq::sequence::{Delivery, Event, LineStatistics, Receiver, Weight};
+use natseq::sequence::{
+    Delivery, Event, Heartbeat, HeartbeatKind, LineStatistics, LossReason, Receiver, Weight,
+};
+
+use super::plan::{Plan, ReceiverPlan};
+
+/// One run of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run {
+    pub(super) source: usize,
+    pub(super) epoch: u64,
+}
+
+impl Run {
+    pub(super) fn new(source: &str, epoch: u64) -> Self {
+        let source = source.strip_prefix('s').unwrap().parse().unwrap();
+        Self { source, epoch }
+    }
+}
 
 /// A message that says what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tag(pub(super) String);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) run: Run,
+    pub(super) seq: u64,
+}
 
 impl Tag {
     pub(super) fn new(source: &str, epoch: u64, seq: u64) -> Self {
-        Self(format!("{source}.{epoch}.{seq}"))
+        let run = Run::new(source, epoch);
+        Self { run, seq }
     }
 }
 
 impl Weight for Tag {
     fn weight(&self) -> usize {
-        self.0.len()
+        16
     }
 }
 
-/// The last number of each run that was really sent, and when.
-pub(super) type Truth = BTreeMap<(String, u64), (u64, Duration)>;
+/// What is true of a run now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fact {
+    pub(super) on_wire: u64,
+    pub(super) trail: u64,
+    pub(super) is_closed: bool,
+    pub(super) is_crashed: bool,
+}
 
-/// What one receiver was told.
-#[derive(Debug, Default)]
+/// What one receiver may know and what it was told.
+#[derive(Debug)]
 pub(super) struct Oracle {
-    /// The outcome of each number.
-    outcomes: BTreeMap<(String, u64), BTreeMap<u64, &'static str>>,
-    last: BTreeMap<(String, u64), u64>,
-    /// Runs that were said to have ended, with their last number.
-    ended: BTreeMap<(String, u64), u64>,
-    /// Runs that lost something.
-    pub(super) lossy: BTreeSet<(String, u64)>,
+    delivery: Delivery,
+    is_fifo: bool,
+    /// Whether it waits long enough for what is late.
+    is_patient: bool,
+    is_lossless: bool,
+    runs: BTreeMap<Run, Account>,
+    /// Conflicts that are due: they are told as soon as the packet is handled.
+    conflicts: Vec<Run>,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
-    pub(super) has_conflict: bool,
-    pub(super) story: Vec<String>,
+}
+
+/// One run as the receiver should see it.
+#[derive(Debug, Default)]
+struct Account {
+    /// The first number owed: that of the first contact.
+    base: u64,
+    /// The highest number that anything which arrived has named.
+    known: u64,
+    is_superseded: bool,
+    is_end_known: bool,
+    arrived: BTreeSet<u64>,
+    suspected: BTreeSet<u64>,
+    outcomes: BTreeMap<u64, Outcome>,
+    delivered: u64,
+    repaired: u64,
+    lost: u64,
+    last: u64,
+    is_started: bool,
+    is_end_told: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Delivered,
+    Lost(LossReason),
 }
 
 impl Oracle {
-    pub(super) fn hear(
-        &mut self,
-        now: Duration,
-        event: Event<Tag>,
-        delivery: Delivery,
-        truth: &Truth,
-    ) {
-        self.story.push(format!("{now:?} {event:?}"));
-        let lead = |source: &str, epoch| {
-            truth
-                .get(&(source.to_owned(), epoch))
-                .map_or(0, |run| run.0)
+    pub(super) fn new(plan: &Plan, own: &ReceiverPlan) -> Self {
+        Self {
+            delivery: own.delivery,
+            is_fifo: plan.link.is_fifo,
+            is_patient: plan.link.is_fifo || plan.grace > plan.link.path_time_max(),
+            is_lossless: plan.is_lossless,
+            runs: BTreeMap::new(),
+            conflicts: Vec::new(),
+            first_gap: None,
+        }
+    }
+
+    /// Data or a repair is about to be handed over. Returns true when it must not pass for a copy.
+    pub(super) fn expect_message(&mut self, tag: Tag, is_repair: bool) -> bool {
+        let Tag { run, seq } = tag;
+        if !is_repair && !self.meet(run, seq, true) {
+            return false;
+        }
+        let Some(account) = self.runs.get_mut(&run) else {
+            return false;
         };
+        if account.is_superseded && seq > account.known {
+            self.conflicts.push(run);
+            return false;
+        }
+        account.known = account.known.max(seq);
+        let is_first = account.arrived.insert(seq) && seq >= account.base;
+        let outcome = account.outcomes.get(&seq);
+        if is_first && !is_repair {
+            let is_wrong = self.is_fifo && account.suspected.contains(&seq);
+            assert!(
+                !is_wrong,
+                "I2: {seq} of {run:?} is no gap, it was on its way"
+            );
+            let is_wrong = self.is_patient && outcome == Some(&Outcome::Lost(LossReason::Missing));
+            assert!(!is_wrong, "I1: {seq} of {run:?} is not lost, only late");
+        }
+        is_first && outcome.is_none()
+    }
+
+    /// A heartbeat is about to be handed over.
+    pub(super) fn expect_heartbeat(&mut self, run: Run, heartbeat: &Heartbeat, is_answer: bool) {
+        if let Some(prior) = heartbeat.prior {
+            let epoch = prior.epoch;
+            if let Some(account) = self.runs.get_mut(&Run { epoch, ..run }) {
+                account.known = account.known.max(prior.lead);
+                (account.is_superseded, account.is_end_known) = (true, true);
+            }
+        }
+        let is_end = heartbeat.kind == HeartbeatKind::End;
+        if !is_answer && !self.meet(run, heartbeat.lead + 1, !is_end) {
+            return;
+        }
+        let earlier = self.runs.iter_mut().filter(|_| !is_answer);
+        for (other, account) in earlier {
+            account.is_superseded |= other.source == run.source && other.epoch < run.epoch;
+        }
+        if let Some(account) = self.runs.get_mut(&run) {
+            account.known = account.known.max(heartbeat.lead);
+            account.is_end_known |= is_end;
+        }
+    }
+
+    /// A run makes contact. Returns false when it is not to be heard, for a later one was.
+    fn meet(&mut self, run: Run, first: u64, is_news: bool) -> bool {
+        if self.runs.contains_key(&run) {
+            return true;
+        }
+        let others = self.runs.keys().filter(|other| other.source == run.source);
+        let base = match others.max() {
+            Some(latest) if latest.epoch > run.epoch => {
+                self.conflicts.extend(is_news.then_some(run));
+                return false;
+            }
+            Some(_) => 1,
+            None => first,
+        };
+        let account = Account {
+            base,
+            known: base - 1,
+            ..Account::default()
+        };
+        self.runs.insert(run, account);
+        true
+    }
+
+    /// The receiver tells something.
+    pub(super) fn hear(&mut self, now: Duration, event: Event<Tag>, fact: impl Fn(Run) -> Fact) {
         match event {
             Event::Message { message, origin } => {
-                let source = origin.source.to_string();
-                let tag = Tag::new(&source, origin.epoch, origin.seq);
-                assert_eq!(message, tag, "the message is the one that has the number");
-                let run = (source, origin.epoch);
-                self.decide(&run, origin.seq, "delivered");
-                let last = self.last.entry(run).or_default();
-                if delivery == Delivery::Ordered {
-                    assert!(*last < origin.seq, "I14: {} after {last}", origin.seq);
+                let seq = origin.seq;
+                let tag = Tag::new(origin.source.as_str(), origin.epoch, seq);
+                assert_eq!(message, tag, "I1: the message is the one with the number");
+                let run = tag.run;
+                let is_ordered = self.delivery == Delivery::Ordered;
+                let account = self.decide(run, seq, Outcome::Delivered);
+                account.delivered += 1;
+                account.repaired += u64::from(origin.is_repaired);
+                for before in seq - origin.gap_before..seq {
+                    let outcome = account.outcomes.get(&before);
+                    assert_eq!(outcome, None, "{before} of {run:?} is no gap before {seq}");
                 }
-                *last = origin.seq;
+                let last = account.last;
+                assert!(!is_ordered || last < seq, "I14: {seq} after {last}");
+                account.last = seq;
             }
             Event::Gap {
                 source,
@@ -73,10 +208,16 @@ impl Oracle {
                 from,
                 to,
             } => {
-                assert!(
-                    from <= to && to <= lead(source.as_str(), epoch),
-                    "I2: gap {from}-{to}"
-                );
+                let run = Run::new(source.as_str(), epoch);
+                let lead = fact(run).on_wire;
+                assert!(from <= to && to <= lead, "I2: gap {from}-{to} after {lead}");
+                let account = self.account(run);
+                for seq in from..=to {
+                    let outcome = account.outcomes.get(&seq);
+                    assert_eq!(outcome, None, "I2: {seq} of {run:?} is decided, no gap");
+                    let is_new = account.suspected.insert(seq);
+                    assert!(is_new, "I2: {seq} of {run:?} is a gap for the second time");
+                }
                 self.first_gap.get_or_insert(now);
             }
             Event::Lost {
@@ -84,32 +225,61 @@ impl Oracle {
                 epoch,
                 from,
                 to,
+                reason,
+            } => {
+                let run = Run::new(source.as_str(), epoch);
+                let fact = fact(run);
+                let lead = fact.on_wire;
+                assert!(
+                    from <= to && to <= lead,
+                    "I2: lost {from}-{to} after {lead}"
+                );
+                self.check_reason(run, to, reason, fact);
+                for seq in from..=to {
+                    self.decide(run, seq, Outcome::Lost(reason)).lost += 1;
+                }
+            }
+            Event::EpochStarted {
+                source,
+                epoch,
+                previous,
                 ..
             } => {
-                assert!(
-                    from <= to && to <= lead(source.as_str(), epoch),
-                    "I2: lost {from}-{to}"
-                );
-                for seq in from..=to {
-                    self.decide(&(source.to_string(), epoch), seq, "lost");
-                }
-                self.lossy.insert((source.to_string(), epoch));
+                let run = Run::new(source.as_str(), epoch);
+                let earlier = |other: &&Run| other.source == run.source && other.epoch < epoch;
+                let latest = self.runs.keys().filter(earlier).max();
+                assert_eq!(previous, latest.map(|run| run.epoch), "I15: before {run:?}");
+                let account = self.account(run);
+                assert!(!account.is_started, "I15: {run:?} begins twice");
+                account.is_started = true;
             }
-            Event::Conflict { .. } => self.has_conflict = true,
             Event::SourceEnded {
                 source,
                 epoch,
                 last_seq,
             } => {
-                let before = self.ended.insert((source.to_string(), epoch), last_seq);
-                assert_eq!(before, None, "a run ends once");
+                let run = Run::new(source.as_str(), epoch);
+                let fact = fact(run);
+                let is_true = fact.is_closed && last_seq == fact.on_wire;
+                assert!(is_true, "I1: {run:?} has not ended at {last_seq}: {fact:?}");
+                let account = self.account(run);
+                assert!(!account.is_end_told, "I1: {run:?} ends twice");
+                account.is_end_told = true;
             }
-            Event::SourceEvicted { .. } => panic!("there is room for every source"),
-            _ => {}
+            Event::Conflict { source, epoch } => {
+                let run = Run::new(source.as_str(), epoch);
+                let found = self.conflicts.iter().position(|due| *due == run);
+                let found = found.unwrap_or_else(|| panic!("I15: no conflict with {run:?}"));
+                self.conflicts.remove(found);
+            }
+            Event::SourceSilent { .. } => {}
+            Event::Unsequenced { .. } => panic!("every message has a stamp"),
+            Event::SourceEvicted { .. } => panic!("I11: there is room for every source"),
+            event => panic!("unknown to the simulator: {event:?}"),
         }
     }
 
-    /// I4, after every step.
+    /// I4, by the receiver's own counts.
     pub(super) fn check_accounts(receiver: &Receiver<Tag>) {
         for line in receiver.statistics() {
             let owed = line.highest + 1 - line.base;
@@ -118,41 +288,80 @@ impl Oracle {
         }
     }
 
-    /// I1, I2 and I15, when everything is over.
-    pub(super) fn check_end(&self, lines: &[LineStatistics], truth: &Truth) {
+    /// Something was handled and every event was taken.
+    pub(super) fn check(&self, receiver: &Receiver<Tag>) {
+        Self::check_accounts(receiver);
+        let conflicts = &self.conflicts;
+        assert!(conflicts.is_empty(), "I15: untold conflicts {conflicts:?}");
+        let mut count = 0;
+        for line in receiver.statistics() {
+            count += 1;
+            let run = Run::new(line.source.as_str(), line.epoch);
+            let account = self.runs.get(&run);
+            let account = account.unwrap_or_else(|| panic!("I2: {run:?} was never heard"));
+            let due = (account.base, account.known);
+            assert_eq!((line.base, line.highest), due, "I1: what {line:?} is owed");
+            let told = (account.delivered, account.repaired, account.lost);
+            let counted = (line.delivered, line.repaired, line.lost);
+            assert_eq!(counted, told, "I4: what was told of {line:?}");
+            assert!(account.is_started, "I15: {run:?} was not announced");
+            let is_end_due = account.is_end_known && line.undecided == 0;
+            assert_eq!(account.is_end_told, is_end_due, "I1: the end of {line:?}");
+        }
+        assert_eq!(count, self.runs.len(), "I1: every run that was heard");
+    }
+
+    /// Everything is over; `fact` says what is true of a run.
+    pub(super) fn check_end(&self, lines: &[LineStatistics], fact: impl Fn(Run) -> Fact) {
         for line in lines {
-            let run = (line.source.to_string(), line.epoch);
-            let outcomes = self.outcomes.get(&run);
+            let run = Run::new(line.source.as_str(), line.epoch);
             assert_eq!(line.undecided, 0, "I1: {line:?}");
-            let (lead, _) = truth[&run];
-            assert!(line.highest <= lead, "I2: {line:?}");
-            if let Some(last) = self.ended.get(&run) {
-                let found = (line.highest, *last);
-                assert_eq!(found, (lead, lead), "I1: no tail is overlooked, {line:?}");
-            }
-            let is_later_run = lines
-                .iter()
-                .any(|other| other.source == line.source && other.epoch < line.epoch);
-            if is_later_run {
-                assert_eq!(line.base, 1, "I15: {line:?}");
-            }
-            if line.unverifiable > 0 {
-                continue;
-            }
-            for seq in line.base..=line.highest {
-                let outcome = outcomes.and_then(|outcomes| outcomes.get(&seq));
-                assert!(
-                    outcome.is_some(),
-                    "I1: {seq} of {run:?} has no outcome, {line:?}"
-                );
-            }
+            let outcomes = &self.runs[&run].outcomes;
+            let open = (line.base..=line.highest).filter(|seq| !outcomes.contains_key(seq));
+            assert_eq!(
+                open.count() as u64,
+                line.unverifiable,
+                "I1: no outcome, {line:?}"
+            );
+            let may_lose = self.delivery == Delivery::DetectOnly || fact(run).is_crashed;
+            let has_claims = line.unverifiable == 0 || may_lose || !self.is_lossless;
+            assert!(has_claims, "I5: given up without a claim, {line:?}");
         }
     }
 
-    fn decide(&mut self, run: &(String, u64), seq: u64, outcome: &'static str) {
-        let outcomes = self.outcomes.entry(run.clone()).or_default();
-        if let Some(before) = outcomes.insert(seq, outcome) {
-            panic!("I1 and I3: {seq} of {run:?} is {outcome} and was {before}");
+    fn check_reason(&self, run: Run, to: u64, reason: LossReason, fact: Fact) {
+        let detects = self.delivery == Delivery::DetectOnly;
+        let is_missing = reason == LossReason::Missing;
+        assert_eq!(
+            is_missing, detects,
+            "I1: {reason} of {run:?}, by {:?}",
+            self.delivery
+        );
+        let is_safe = self.is_lossless && !fact.is_crashed && !detects;
+        assert!(
+            !is_safe,
+            "I5: {to} of {run:?} is retained and lost ({reason})"
+        );
+        let is_gone = reason != LossReason::NotRetained || to < fact.trail;
+        assert!(is_gone, "I5: {to} of {run:?} is retained, {fact:?}");
+        assert_ne!(reason, LossReason::Overflow, "I11: no table is full");
+    }
+
+    fn decide(&mut self, run: Run, seq: u64, outcome: Outcome) -> &mut Account {
+        let account = self.account(run);
+        let owed = account.base..=account.known;
+        assert!(
+            owed.contains(&seq),
+            "I1: {seq} of {run:?} is not owed, {owed:?}"
+        );
+        if let Some(before) = account.outcomes.insert(seq, outcome) {
+            panic!("I1 and I3: {seq} of {run:?} is {outcome:?} and was {before:?}");
         }
+        account
+    }
+
+    fn account(&mut self, run: Run) -> &mut Account {
+        let account = self.runs.get_mut(&run);
+        account.unwrap_or_else(|| panic!("I2: {run:?} was never heard"))
     }
 }
