@@ -37,6 +37,8 @@ const NOBODY_PAUSE: Duration = Duration::from_millis(250);
 const NOBODY_MAX: u32 = 2;
 /// The longest pause between questions for the source's scope.
 const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The same while numbers are missing: they are asked for only once the scope is known.
+const QUESTION_PAUSE_MISSING: Duration = Duration::from_millis(200);
 
 /// Counts of one run of one source, as one receiver sees it.
 ///
@@ -365,7 +367,7 @@ impl<M: Weight> Line<M> {
         if self.asked.take().is_some() {
             // The source may be between two connections; whether it is gone, time will tell.
             self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
-        } else if self.nobody >= NOBODY_MAX {
+        } else if self.nobody >= NOBODY_MAX && self.gaps.is_empty() {
             self.question = None;
         }
         self.tell_end(around);
@@ -432,6 +434,7 @@ impl<M: Weight> Line<M> {
 
     /// Whether the scope is to be asked for now.
     pub(super) fn take_question(&mut self, now: Duration) -> bool {
+        let is_missing = !self.gaps.is_empty();
         let Some(question) = self
             .question
             .as_mut()
@@ -439,8 +442,12 @@ impl<M: Weight> Line<M> {
         else {
             return false;
         };
-        question.due = now.saturating_add(question.pause);
-        question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
+        if is_missing {
+            question.due = now.saturating_add(QUESTION_PAUSE_MISSING);
+        } else {
+            question.due = now.saturating_add(question.pause);
+            question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
+        }
         true
     }
 
@@ -594,6 +601,12 @@ impl<M: Weight> Line<M> {
         };
         let due = around.now.saturating_add(grace);
         self.gaps.open(from, to, around.now, due);
+        if self.coverage == Coverage::Unknown && around.options.delivery != Delivery::DetectOnly {
+            let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
+            let pause = NOBODY_PAUSE;
+            let question = self.question.get_or_insert(Question { due: soon, pause });
+            question.due = question.due.min(soon);
+        }
         if self.coverage == Coverage::Whole {
             around.events.push_back(self.gap_event(from, to));
         }

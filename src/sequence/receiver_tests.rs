@@ -554,3 +554,18 @@ fn an_answer_to_nothing_asked_leaves_no_timer_in_the_past() {
     let due = story.receiver.poll_timeout();
     assert!(due.is_some_and(|due| due > story.now), "{due:?}");
 }
+
+#[test]
+fn while_numbers_are_missing_their_scope_is_asked_for_without_pause() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.data(&[1]);
+    assert_eq!(story.request().as_deref(), Some("?"));
+    story.data(&[3]);
+    for _ in 0..20 {
+        story.wait(MILLI * 200);
+        assert_eq!(story.request().as_deref(), Some("?"), "{:?}", story.now);
+        story.receiver.handle_no_responders(story.now, 0);
+    }
+    story.beat(HeartbeatKind::Beat, 3);
+    assert_eq!(story.request().as_deref(), Some("2"));
+}
