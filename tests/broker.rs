@@ -179,7 +179,7 @@ async fn a_truncated_message_is_not_delivered_and_a_sequenced_one_is_won_back() 
 #[tokio::test]
 async fn the_last_words_are_read_by_a_peer_that_still_writes() {
     let (_broker, address) = broker(|_| {}).await;
-    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
     stream.write_all(b"NONSENSE\r\n").await.unwrap();
     // Unread bytes on the other side would turn a plain close into a reset.
     let _ = stream.write_all(&[b'x'; 100_000]).await;
@@ -353,7 +353,7 @@ async fn credentials_are_checked_and_silence_is_not_waited_for() {
         .await
         .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Connect);
-    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
     let mut heard = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut heard))
         .await

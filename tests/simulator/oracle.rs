@@ -48,7 +48,7 @@ impl Weight for Tag {
 /// What is true of a run now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fact {
-    pub(super) on_wire: u64,
+    pub(super) taken: u64,
     pub(super) trail: u64,
     pub(super) is_closed: bool,
     pub(super) is_crashed: bool,
@@ -209,7 +209,7 @@ impl Oracle {
                 to,
             } => {
                 let run = Run::new(source.as_str(), epoch);
-                let lead = fact(run).on_wire;
+                let lead = fact(run).taken;
                 assert!(from <= to && to <= lead, "I2: gap {from}-{to} after {lead}");
                 let account = self.account(run);
                 for seq in from..=to {
@@ -229,7 +229,7 @@ impl Oracle {
             } => {
                 let run = Run::new(source.as_str(), epoch);
                 let fact = fact(run);
-                let lead = fact.on_wire;
+                let lead = fact.taken;
                 assert!(
                     from <= to && to <= lead,
                     "I2: lost {from}-{to} after {lead}"
@@ -260,7 +260,7 @@ impl Oracle {
             } => {
                 let run = Run::new(source.as_str(), epoch);
                 let fact = fact(run);
-                let is_true = fact.is_closed && last_seq == fact.on_wire;
+                let is_true = fact.is_closed && last_seq == fact.taken;
                 assert!(is_true, "I1: {run:?} has not ended at {last_seq}: {fact:?}");
                 let account = self.account(run);
                 assert!(!account.is_end_told, "I1: {run:?} ends twice");

@@ -140,7 +140,7 @@ impl Source {
         let mut runs = self.runs.iter();
         let run = runs.find(|run| run.sender.epoch() == epoch).unwrap();
         Fact {
-            on_wire: run.on_wire,
+            taken: run.sender.lead(),
             trail: run.sender.trail(),
             is_closed: run.is_closed,
             is_crashed: run.is_crashed,
