@@ -111,6 +111,12 @@ impl Frame {
         self.kind
     }
 
+    /// Bytes of the control line, its end included.
+    #[must_use]
+    pub const fn line_len(&self) -> usize {
+        at(self.line_len)
+    }
+
     /// Bytes of the header block; 0 without one.
     #[must_use]
     pub const fn header_len(&self) -> usize {

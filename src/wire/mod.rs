@@ -16,9 +16,11 @@ mod frame;
 pub mod handshake;
 mod headers;
 mod limits;
+mod line;
 mod message;
 mod ops;
 mod parser;
+mod pieces;
 mod server_error;
 
 pub use error::FrameError;
@@ -30,4 +32,5 @@ pub use limits::Limits;
 pub use message::Message;
 pub use ops::{ClientOp, MsgView, PubView, ServerOp};
 pub use parser::{Parser, Step};
+pub use pieces::{Piece, Pieces};
 pub use server_error::ServerError;

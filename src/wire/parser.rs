@@ -10,8 +10,9 @@
 use memchr::memchr;
 
 use super::error::FrameError;
-use super::frame::{Frame, OpKind, Parts, Span, at};
+use super::frame::{Frame, OpKind, Parts, at};
 use super::limits::Limits;
+use super::line::{Line, is_blank, offset};
 
 /// The most that offsets of 32 bits leave for a line; a payload's length has nine digits at most.
 const LINE_BYTES_CEILING: usize = 1 << 30;
@@ -139,7 +140,7 @@ impl Parser {
         }
         let step = self.advance(buffer);
         if let Err(error) = step {
-            self.stage = Stage::Failed(error);
+            self.fail(error);
         }
         step
     }
@@ -157,6 +158,43 @@ impl Parser {
 
     #[inline]
     fn advance(&mut self, buffer: &[u8]) -> Result<Step, FrameError> {
+        let frame = match self.stage {
+            Stage::Body(frame) => frame,
+            Stage::Word | Stage::Blanks(_) | Stage::Line { .. } | Stage::Failed(_) => {
+                match self.find_line(buffer)? {
+                    Some(frame) if frame.has_body => frame,
+                    Some(frame) => return Ok(Step::Frame(frame)),
+                    None => return Ok(Step::More { bytes: 1 }),
+                }
+            }
+        };
+        let end = frame.len();
+        self.stage = Stage::Body(frame);
+        let behind = buffer.get(end.saturating_sub(2)..).unwrap_or_default();
+        if !has_terminator(behind)? {
+            let bytes = end.saturating_sub(buffer.len());
+            return Ok(Step::More { bytes });
+        }
+        self.stage = Stage::Word;
+        self.scanned = 0;
+        Ok(Step::Frame(frame))
+    }
+
+    /// Looks for a control line alone; its body is left to the caller.
+    pub(super) fn next_line(&mut self, buffer: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let line = self.find_line(buffer);
+        if let Err(error) = line {
+            self.fail(error);
+        }
+        line
+    }
+
+    pub(super) const fn fail(&mut self, error: FrameError) {
+        self.stage = Stage::Failed(error);
+    }
+
+    #[inline]
+    fn find_line(&mut self, buffer: &[u8]) -> Result<Option<Frame>, FrameError> {
         loop {
             match self.stage {
                 Stage::Word => match self.find_word(buffer)? {
@@ -164,22 +202,25 @@ impl Parser {
                         self.scanned = len;
                         self.stage = Stage::Blanks(kind);
                     }
-                    None => return Ok(Step::More { bytes: 1 }),
+                    None => return Ok(None),
                 },
                 Stage::Blanks(kind) => match self.skip_blanks(kind, buffer)? {
                     Some(args_at) => self.stage = Stage::Line { kind, args_at },
-                    None => return Ok(Step::More { bytes: 1 }),
+                    None => return Ok(None),
                 },
                 Stage::Line { kind, args_at } => {
-                    let Some(frame) = self.read_line(kind, args_at, buffer)? else {
-                        return Ok(Step::More { bytes: 1 });
-                    };
-                    if !frame.has_body {
-                        return Ok(self.complete(frame));
+                    let line = self.read_line(kind, args_at, buffer)?;
+                    if line.is_some() {
+                        self.stage = Stage::Word;
+                        self.scanned = 0;
                     }
-                    self.stage = Stage::Body(frame);
+                    return Ok(line);
                 }
-                Stage::Body(frame) => return self.read_body(frame, buffer),
+                Stage::Body(frame) => {
+                    self.stage = Stage::Word;
+                    self.scanned = 0;
+                    return Ok(Some(frame));
+                }
                 Stage::Failed(error) => return Err(error),
             }
         }
@@ -217,12 +258,6 @@ impl Parser {
         }
         let end = frame.len();
         (buffer.get(end.checked_sub(2)?..end)? == b"\r\n").then_some(frame)
-    }
-
-    const fn complete(&mut self, frame: Frame) -> Step {
-        self.stage = Stage::Word;
-        self.scanned = 0;
-        Step::Frame(frame)
     }
 
     fn find_word(&self, buffer: &[u8]) -> Result<Option<(OpKind, usize)>, FrameError> {
@@ -273,6 +308,21 @@ impl Parser {
         Ok(Some(self.scanned))
     }
 
+    /// Takes off what belongs to the line end.
+    ///
+    /// A server remembers that it met a CR behind the first byte, and takes one byte off before the
+    /// LF then, whichever it is.
+    fn without_line_end<'a>(&self, args: &'a [u8]) -> &'a [u8] {
+        let has_cr = match self.speaker {
+            Speaker::Server => args.last() == Some(&b'\r'),
+            Speaker::Client => args
+                .get(1..)
+                .is_some_and(|rest| memchr(b'\r', rest).is_some()),
+        };
+        let len = args.len().saturating_sub(usize::from(has_cr));
+        args.get(..len).unwrap_or_default()
+    }
+
     /// Whether `byte` may follow the operation's name directly.
     fn needs_no_blank(&self, kind: OpKind, byte: u8) -> bool {
         match (kind, self.speaker) {
@@ -294,7 +344,6 @@ impl Parser {
         let args = buffer
             .get(args_at..line_end.unwrap_or(buffer.len()))
             .unwrap_or_default();
-        let args = args.strip_suffix(b"\r").unwrap_or(args);
         let is_ignored = matches!(kind, OpKind::Ping | OpKind::Pong | OpKind::Ok);
         let bytes_max = if is_ignored {
             self.limits.payload_bytes_max
@@ -302,6 +351,12 @@ impl Parser {
             self.limits.line_bytes_max
         };
         let bytes_max = bytes_max.min(LINE_BYTES_CEILING);
+        // Looked at once for each line, however slowly it grows.
+        let args = if line_end.is_some() || args.len() > bytes_max {
+            self.without_line_end(args)
+        } else {
+            args
+        };
         if args.len() > bytes_max {
             return Err(FrameError::LineTooLong { max: bytes_max });
         }
@@ -324,21 +379,16 @@ impl Parser {
         }
         Ok(Some(frame))
     }
+}
 
-    fn read_body(&mut self, frame: Frame, buffer: &[u8]) -> Result<Step, FrameError> {
-        let end = frame.len();
-        let body_end = end.saturating_sub(2);
-        match buffer.get(body_end..end) {
-            Some(b"\r\n") => Ok(self.complete(frame)),
-            Some(_) => Err(FrameError::PayloadTerminator),
-            // A server does not wait for the second byte when the first is wrong.
-            None if buffer.get(body_end).is_some_and(|byte| *byte != b'\r') => {
-                Err(FrameError::PayloadTerminator)
-            }
-            None => Ok(Step::More {
-                bytes: end.saturating_sub(buffer.len()),
-            }),
-        }
+/// Whether the CR LF behind a body is at the beginning of `buffer`.
+#[inline]
+pub(super) fn has_terminator(buffer: &[u8]) -> Result<bool, FrameError> {
+    match buffer {
+        [b'\r', b'\n', ..] => Ok(true),
+        [] | [b'\r'] => Ok(false),
+        // A server does not wait for the second byte when the first is wrong.
+        [..] => Err(FrameError::PayloadTerminator),
     }
 }
 
@@ -349,254 +399,6 @@ const fn word_len(kind: OpKind) -> usize {
         OpKind::Unsub => 5,
         OpKind::Connect => 7,
     }
-}
-
-/// A complete control line.
-struct Line<'a> {
-    args: &'a [u8],
-    args_at: u32,
-    len: u32,
-}
-
-/// HMSG has the most arguments.
-const ARGUMENTS_MAX: usize = 5;
-
-impl Line<'_> {
-    const fn frame(&self, kind: OpKind, parts: Parts) -> Frame {
-        Frame {
-            kind,
-            line_len: self.len,
-            header_len: 0,
-            body_len: 0,
-            has_body: false,
-            parts,
-        }
-    }
-
-    fn read(&self, kind: OpKind) -> Result<Frame, FrameError> {
-        match kind {
-            OpKind::Msg => self.read_msg(),
-            OpKind::Hmsg => self.read_hmsg(),
-            OpKind::Pub => self.read_pub(),
-            OpKind::Hpub => self.read_hpub(),
-            OpKind::Sub => self.read_sub(),
-            OpKind::Unsub => self.read_unsub(),
-            OpKind::Info
-            | OpKind::Connect
-            | OpKind::Err
-            | OpKind::Ping
-            | OpKind::Pong
-            | OpKind::Ok => Ok(self.read_text(kind)),
-        }
-    }
-
-    fn read_msg(&self) -> Result<Frame, FrameError> {
-        let none = Span::default();
-        let (subject, sid, reply, size) = match self.split(is_blank)? {
-            ([subject, sid, size, ..], 3) => (subject, sid, none, size),
-            ([subject, sid, reply, size, ..], 4) => (subject, sid, reply, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid,
-            header_digits: none,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Msg, parts)
-    }
-
-    fn read_hmsg(&self) -> Result<Frame, FrameError> {
-        let (subject, sid, reply, header, size) = match self.split(is_blank)? {
-            ([subject, sid, header, size, _], 4) => (subject, sid, Span::default(), header, size),
-            ([subject, sid, reply, header, size], 5) => (subject, sid, reply, header, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid,
-            header_digits: header,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Hmsg, parts)
-    }
-
-    fn read_pub(&self) -> Result<Frame, FrameError> {
-        let none = Span::default();
-        let (subject, reply, size) = match self.split(is_blank)? {
-            ([subject, size, ..], 2) => (subject, none, size),
-            ([subject, reply, size, ..], 3) => (subject, reply, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid: none,
-            header_digits: none,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Pub, parts)
-    }
-
-    fn read_hpub(&self) -> Result<Frame, FrameError> {
-        let none = Span::default();
-        let (subject, reply, header, size) = match self.split(is_blank)? {
-            ([subject, header, size, ..], 3) => (subject, none, header, size),
-            ([subject, reply, header, size, _], 4) => (subject, reply, header, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid: none,
-            header_digits: header,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Hpub, parts)
-    }
-
-    fn read_sub(&self) -> Result<Frame, FrameError> {
-        let (subject, reply, sid) = match self.split(is_blank_or_cr)? {
-            ([subject, sid, ..], 2) => (subject, Span::default(), sid),
-            ([subject, queue_group, sid, ..], 3) => (subject, queue_group, sid),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        Ok(self.frame(
-            OpKind::Sub,
-            Parts {
-                subject,
-                reply,
-                sid,
-                ..Parts::default()
-            },
-        ))
-    }
-
-    fn read_unsub(&self) -> Result<Frame, FrameError> {
-        let (sid, size_digits) = match self.split(is_blank_or_cr)? {
-            ([sid, ..], 1) => (sid, Span::default()),
-            ([sid, max, ..], 2) => (sid, max),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        Ok(self.frame(
-            OpKind::Unsub,
-            Parts {
-                sid,
-                size_digits,
-                ..Parts::default()
-            },
-        ))
-    }
-
-    /// INFO, CONNECT and -ERR have one argument, which may hold blanks.
-    fn read_text(&self, kind: OpKind) -> Frame {
-        let blanks = self
-            .args
-            .iter()
-            .rev()
-            .take_while(|byte| is_blank(**byte))
-            .count();
-        let len = self.args.len().saturating_sub(blanks);
-        let end = self.args_at.saturating_add(offset(len));
-        let subject = Span {
-            start: self.args_at,
-            end,
-        };
-        self.frame(
-            kind,
-            Parts {
-                subject,
-                ..Parts::default()
-            },
-        )
-    }
-
-    fn with_body(&self, kind: OpKind, parts: Parts) -> Result<Frame, FrameError> {
-        let header_len = if matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
-            self.size(parts.header_digits)?
-        } else {
-            0
-        };
-        let body_len = self.size(parts.size_digits)?;
-        if header_len > body_len {
-            return Err(FrameError::HeaderLargerThanTotal);
-        }
-        Ok(Frame {
-            header_len,
-            body_len,
-            has_body: true,
-            ..self.frame(kind, parts)
-        })
-    }
-
-    /// Reads one to nine digits.
-    fn size(&self, digits: Span) -> Result<u32, FrameError> {
-        let start = at(digits.start.saturating_sub(self.args_at));
-        let end = at(digits.end.saturating_sub(self.args_at));
-        let digits = self.args.get(start..end).unwrap_or_default();
-        if digits.is_empty() || digits.len() > 9 {
-            return Err(FrameError::BadSize);
-        }
-        let mut size = 0_u32;
-        for byte in digits {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return Err(FrameError::BadSize);
-            }
-            // Nine digits stay below 2^30.
-            size = size.wrapping_mul(10).wrapping_add(u32::from(digit));
-        }
-        Ok(size)
-    }
-
-    /// Cuts the arguments at runs of separators; returns them and how many there are.
-    #[inline]
-    fn split(
-        &self,
-        is_separator: impl Fn(u8) -> bool,
-    ) -> Result<([Span; ARGUMENTS_MAX], usize), FrameError> {
-        let mut spans = [Span::default(); ARGUMENTS_MAX];
-        let mut count = 0_usize;
-        let mut start = None;
-        let mut position = self.args_at;
-        for byte in self.args {
-            if is_separator(*byte) {
-                if let Some(start) = start.take() {
-                    *spans.get_mut(count).ok_or(FrameError::ArgumentCount)? = Span {
-                        start,
-                        end: position,
-                    };
-                    count = count.saturating_add(1);
-                }
-            } else if start.is_none() {
-                start = Some(position);
-            }
-            position = position.saturating_add(1);
-        }
-        if let Some(start) = start {
-            *spans.get_mut(count).ok_or(FrameError::ArgumentCount)? = Span {
-                start,
-                end: position,
-            };
-            count = count.saturating_add(1);
-        }
-        Ok((spans, count))
-    }
-}
-
-const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
-const fn is_blank_or_cr(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r')
-}
-
-/// Narrows an offset that the limits keep small.
-fn offset(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -274,3 +274,35 @@ fn a_sid_that_is_no_number_is_passed_on_as_bytes() {
     };
     assert_eq!(message.sid, b"abc-\xff!");
 }
+
+#[test]
+fn a_cr_inside_a_clients_line_costs_the_byte_before_lf() {
+    let publish = |bytes: &[u8]| {
+        let frame = first(of_client(), bytes).unwrap();
+        let ClientOp::Pub(message) = frame.client_op(bytes) else {
+            panic!("not a PUB")
+        };
+        (message.subject.to_vec(), message.payload.to_vec())
+    };
+    let whole = (b"fo\ro".to_vec(), b"h".to_vec());
+    assert_eq!(publish(b"PUB fo\ro 11\nh\r\n"), whole);
+    assert_eq!(publish(b"PUB fo\ro 1\r\nh\r\n"), whole);
+    let leading = (b"\rfoo".to_vec(), b"hello world".to_vec());
+    assert_eq!(publish(b"PUB \rfoo 11\nhello world\r\n"), leading);
+    let bytes = b"MSG fo\ro 1 11\nhello world\r\n";
+    let frame = first(of_server(), bytes).unwrap();
+    assert_eq!(frame.payload_len(), 11, "a server's line loses nothing");
+}
+
+#[test]
+fn a_handshake_without_an_argument_is_refused() {
+    for bytes in [b"CONNECT\r\n".as_slice(), b"CONNECT \r\n", b"INFO \t\n"] {
+        let refused = first(of_client(), bytes);
+        assert_eq!(refused, Err(FrameError::ArgumentCount), "{bytes:?}");
+    }
+    assert!(first(of_server(), b"INFO\r\n").is_err());
+    assert!(
+        first(of_client(), b"CONNECT {\r\n").is_ok(),
+        "JSON is the handshake's"
+    );
+}

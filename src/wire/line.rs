@@ -1,0 +1,258 @@
+//! Reads the arguments of one complete control line.
+
+use super::error::FrameError;
+use super::frame::{Frame, OpKind, Parts, Span, at};
+
+/// A complete control line.
+pub(super) struct Line<'a> {
+    /// The arguments, without the line end.
+    pub(super) args: &'a [u8],
+    /// Where they begin in the frame.
+    pub(super) args_at: u32,
+    /// Bytes of the whole line, its end included.
+    pub(super) len: u32,
+}
+
+/// HMSG has the most arguments.
+const ARGUMENTS_MAX: usize = 5;
+
+impl Line<'_> {
+    pub(super) const fn frame(&self, kind: OpKind, parts: Parts) -> Frame {
+        Frame {
+            kind,
+            line_len: self.len,
+            header_len: 0,
+            body_len: 0,
+            has_body: false,
+            parts,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(&self, kind: OpKind) -> Result<Frame, FrameError> {
+        match kind {
+            OpKind::Msg => self.read_msg(),
+            OpKind::Hmsg => self.read_hmsg(),
+            OpKind::Pub => self.read_pub(),
+            OpKind::Hpub => self.read_hpub(),
+            OpKind::Sub => self.read_sub(),
+            OpKind::Unsub => self.read_unsub(),
+            OpKind::Info | OpKind::Connect => {
+                let frame = self.read_text(kind);
+                if frame.parts.subject.is_empty() {
+                    return Err(FrameError::ArgumentCount);
+                }
+                Ok(frame)
+            }
+            OpKind::Err | OpKind::Ping | OpKind::Pong | OpKind::Ok => Ok(self.read_text(kind)),
+        }
+    }
+
+    fn read_msg(&self) -> Result<Frame, FrameError> {
+        let none = Span::default();
+        let (subject, sid, reply, size) = match self.split(is_blank)? {
+            ([subject, sid, size, ..], 3) => (subject, sid, none, size),
+            ([subject, sid, reply, size, ..], 4) => (subject, sid, reply, size),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        let parts = Parts {
+            subject,
+            reply,
+            sid,
+            header_digits: none,
+            size_digits: size,
+        };
+        self.with_body(OpKind::Msg, parts)
+    }
+
+    fn read_hmsg(&self) -> Result<Frame, FrameError> {
+        let (subject, sid, reply, header, size) = match self.split(is_blank)? {
+            ([subject, sid, header, size, _], 4) => (subject, sid, Span::default(), header, size),
+            ([subject, sid, reply, header, size], 5) => (subject, sid, reply, header, size),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        let parts = Parts {
+            subject,
+            reply,
+            sid,
+            header_digits: header,
+            size_digits: size,
+        };
+        self.with_body(OpKind::Hmsg, parts)
+    }
+
+    fn read_pub(&self) -> Result<Frame, FrameError> {
+        let none = Span::default();
+        let (subject, reply, size) = match self.split(is_blank)? {
+            ([subject, size, ..], 2) => (subject, none, size),
+            ([subject, reply, size, ..], 3) => (subject, reply, size),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        let parts = Parts {
+            subject,
+            reply,
+            sid: none,
+            header_digits: none,
+            size_digits: size,
+        };
+        self.with_body(OpKind::Pub, parts)
+    }
+
+    fn read_hpub(&self) -> Result<Frame, FrameError> {
+        let none = Span::default();
+        let (subject, reply, header, size) = match self.split(is_blank)? {
+            ([subject, header, size, ..], 3) => (subject, none, header, size),
+            ([subject, reply, header, size, _], 4) => (subject, reply, header, size),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        let parts = Parts {
+            subject,
+            reply,
+            sid: none,
+            header_digits: header,
+            size_digits: size,
+        };
+        self.with_body(OpKind::Hpub, parts)
+    }
+
+    fn read_sub(&self) -> Result<Frame, FrameError> {
+        let (subject, reply, sid) = match self.split(is_blank_or_cr)? {
+            ([subject, sid, ..], 2) => (subject, Span::default(), sid),
+            ([subject, queue_group, sid, ..], 3) => (subject, queue_group, sid),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        Ok(self.frame(
+            OpKind::Sub,
+            Parts {
+                subject,
+                reply,
+                sid,
+                ..Parts::default()
+            },
+        ))
+    }
+
+    fn read_unsub(&self) -> Result<Frame, FrameError> {
+        let (sid, size_digits) = match self.split(is_blank_or_cr)? {
+            ([sid, ..], 1) => (sid, Span::default()),
+            ([sid, max, ..], 2) => (sid, max),
+            _ => return Err(FrameError::ArgumentCount),
+        };
+        Ok(self.frame(
+            OpKind::Unsub,
+            Parts {
+                sid,
+                size_digits,
+                ..Parts::default()
+            },
+        ))
+    }
+
+    /// INFO, CONNECT and -ERR have one argument, which may hold blanks.
+    fn read_text(&self, kind: OpKind) -> Frame {
+        let blanks = self
+            .args
+            .iter()
+            .rev()
+            .take_while(|byte| is_blank_or_cr(**byte))
+            .count();
+        let len = self.args.len().saturating_sub(blanks);
+        let end = self.args_at.saturating_add(offset(len));
+        let subject = Span {
+            start: self.args_at,
+            end,
+        };
+        self.frame(
+            kind,
+            Parts {
+                subject,
+                ..Parts::default()
+            },
+        )
+    }
+
+    fn with_body(&self, kind: OpKind, parts: Parts) -> Result<Frame, FrameError> {
+        let header_len = if matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
+            self.size(parts.header_digits)?
+        } else {
+            0
+        };
+        let body_len = self.size(parts.size_digits)?;
+        if header_len > body_len {
+            return Err(FrameError::HeaderLargerThanTotal);
+        }
+        Ok(Frame {
+            header_len,
+            body_len,
+            has_body: true,
+            ..self.frame(kind, parts)
+        })
+    }
+
+    /// Reads one to nine digits.
+    fn size(&self, digits: Span) -> Result<u32, FrameError> {
+        let start = at(digits.start.saturating_sub(self.args_at));
+        let end = at(digits.end.saturating_sub(self.args_at));
+        let digits = self.args.get(start..end).unwrap_or_default();
+        if digits.is_empty() || digits.len() > 9 {
+            return Err(FrameError::BadSize);
+        }
+        let mut size = 0_u32;
+        for byte in digits {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return Err(FrameError::BadSize);
+            }
+            // Nine digits stay below 2^30.
+            size = size.wrapping_mul(10).wrapping_add(u32::from(digit));
+        }
+        Ok(size)
+    }
+
+    /// Cuts the arguments at runs of separators; returns them and how many there are.
+    #[inline]
+    fn split(
+        &self,
+        is_separator: impl Fn(u8) -> bool,
+    ) -> Result<([Span; ARGUMENTS_MAX], usize), FrameError> {
+        let mut spans = [Span::default(); ARGUMENTS_MAX];
+        let mut count = 0_usize;
+        let mut start = None;
+        let mut position = self.args_at;
+        for byte in self.args {
+            if is_separator(*byte) {
+                if let Some(start) = start.take() {
+                    *spans.get_mut(count).ok_or(FrameError::ArgumentCount)? = Span {
+                        start,
+                        end: position,
+                    };
+                    count = count.saturating_add(1);
+                }
+            } else if start.is_none() {
+                start = Some(position);
+            }
+            position = position.saturating_add(1);
+        }
+        if let Some(start) = start {
+            *spans.get_mut(count).ok_or(FrameError::ArgumentCount)? = Span {
+                start,
+                end: position,
+            };
+            count = count.saturating_add(1);
+        }
+        Ok((spans, count))
+    }
+}
+
+pub(super) const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+const fn is_blank_or_cr(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r')
+}
+
+/// Narrows an offset that the limits keep small.
+pub(super) fn offset(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
