@@ -4,6 +4,8 @@ use core::fmt;
 
 use memchr::memchr;
 
+use super::status::Status;
+
 /// What every block begins with.
 pub(super) const VERSION: &[u8] = b"NATS/1.0";
 
@@ -157,16 +159,6 @@ impl<'a> HeaderIter<'a> {
         }
         Some(Ok((name, trim(value.get(1..).unwrap_or_default()))))
     }
-}
-
-/// A status line: what a server says instead of, or about, a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "the protocol is complete")]
-pub struct Status<'a> {
-    /// Three digits.
-    pub code: u16,
-    /// What follows them, without blanks around it; may be empty.
-    pub description: &'a [u8],
 }
 
 /// Why a header block that arrived cannot be read. The message and its payload are not affected.

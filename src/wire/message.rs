@@ -6,7 +6,8 @@ use core::str::Utf8Error;
 use bytes::Bytes;
 
 use super::frame::{Frame, at};
-use super::headers::{HeaderBlock, Status};
+use super::headers::HeaderBlock;
+use super::status::Status;
 
 /// A message: one reference count on the bytes it arrived in, and where its parts lie.
 ///

@@ -22,15 +22,15 @@ mod ops;
 mod parser;
 mod pieces;
 mod server_error;
+mod status;
 
 pub use error::FrameError;
 pub use frame::{Frame, OpKind};
-pub use headers::{
-    HeaderBlock, HeaderError, HeaderFieldError, HeaderIter, HeaderLines, Headers, Status,
-};
+pub use headers::{HeaderBlock, HeaderError, HeaderFieldError, HeaderIter, HeaderLines, Headers};
 pub use limits::Limits;
 pub use message::Message;
 pub use ops::{ClientOp, MsgView, PubView, ServerOp};
 pub use parser::{Parser, Step};
 pub use pieces::{Piece, Pieces};
-pub use server_error::ServerError;
+pub use server_error::{ServerError, Violation};
+pub use status::{Status, StatusKind};
