@@ -1,7 +1,5 @@
 //! One client's side of the protocol: its handshake, its rights, and what a server says to it.
 
-use serde::Deserialize;
-
 use crate::wire::encode::{self, server};
 use crate::wire::handshake::{Connect, ServerInfo};
 use crate::wire::{ClientOp, FrameError, PubView};
@@ -34,13 +32,6 @@ pub(super) enum Reaction<'a> {
     /// All subscriptions end: the client introduced itself again.
     Forget,
     Close,
-}
-
-/// Fields of a CONNECT that no client may set.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Forbidden {
-    account: String,
 }
 
 impl Dialogue {
@@ -123,11 +114,14 @@ impl Dialogue {
         let Ok(connect) = Connect::parse(json) else {
             return Reaction::Close;
         };
-        let forbidden: Forbidden = serde_json::from_slice(json).unwrap_or_default();
         if !(0..=1).contains(&connect.protocol) {
             return refuse(out, b"invalid client protocol");
         }
-        if !forbidden.account.is_empty() || !self.is_allowed(&connect) {
+        let names_account = connect
+            .account
+            .as_ref()
+            .is_some_and(|name| !name.is_empty());
+        if names_account || !self.is_allowed(&connect) {
             return refuse(out, b"Authorization Violation");
         }
         if connect.no_responders && !connect.headers {

@@ -1,0 +1,283 @@
+//! CONNECT as a type: what a client says about itself.
+
+use core::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::{HandshakeError, is_false, json_error, read, write};
+
+/// What a client says about itself.
+///
+/// [`Connect::new`] is what a client should send; [`Connect::parse`] gives fields that are left out
+/// the meaning they have for a server, which differs for `verbose`, `pedantic` and `echo`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Connect {
+    /// Whether every operation is to be answered with +OK.
+    pub verbose: bool,
+    /// Whether publish subjects are to be checked.
+    pub pedantic: bool,
+    /// Whether TLS was asked for.
+    pub tls_required: bool,
+    /// User name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<String>,
+    /// Token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_token: Option<String>,
+    /// Public key of the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nkey: Option<String>,
+    /// Credentials that an operator has signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<String>,
+    /// Signature of INFO's nonce, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sig: Option<String>,
+    /// Account to belong to. Servers refuse a connection that names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Whether that account is to be made.
+    #[serde(skip_serializing_if = "is_false")]
+    pub new_account: bool,
+    /// Signature of a trusted proxy (2.12 and later).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_sig: Option<String>,
+    /// Name that monitoring shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Language of the client.
+    pub lang: String,
+    /// Version of the client.
+    pub version: String,
+    /// 1 when INFO may come at any time.
+    pub protocol: i64,
+    /// Whether the client's own messages come back to it.
+    pub echo: bool,
+    /// Whether HMSG is understood.
+    pub headers: bool,
+    /// Whether a request that nobody hears is to be answered with 503. Needs `headers`.
+    pub no_responders: bool,
+    /// Fields that this crate does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Connect {
+    /// What this crate sends unless told otherwise: quiet, echoing, with INFO at any time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            verbose: false,
+            pedantic: false,
+            lang: "rust".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Reads the JSON of a CONNECT as servers do: names in any case, the last of several counts,
+    /// null says nothing, and bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Json`] when it is malformed or a known field has another type.
+    pub fn parse(json: &[u8]) -> Result<Self, HandshakeError> {
+        let Some(Fields(fields)) = read(String::from_utf8_lossy(json).as_bytes())? else {
+            return Ok(Self::default());
+        };
+        let mut known = Map::new();
+        for (name, value) in fields {
+            let mut names = NAMES.iter();
+            match names.find(|known| known.eq_ignore_ascii_case(&name)) {
+                Some(_) if value.is_null() => {}
+                Some(canonical) => _ = known.insert((*canonical).to_owned(), value),
+                None => _ = known.insert(name, value),
+            }
+        }
+        Self::deserialize(Value::Object(known)).map_err(json_error)
+    }
+
+    /// The JSON of a CONNECT, on one line.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        write(self)
+    }
+}
+
+/// What a server assumes of a client that says nothing.
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            verbose: true,
+            pedantic: true,
+            tls_required: false,
+            user: None,
+            pass: None,
+            auth_token: None,
+            nkey: None,
+            jwt: None,
+            sig: None,
+            account: None,
+            new_account: false,
+            proxy_sig: None,
+            name: None,
+            lang: String::new(),
+            version: String::new(),
+            protocol: 0,
+            echo: true,
+            headers: false,
+            no_responders: false,
+            other: Map::new(),
+        }
+    }
+}
+
+/// Credentials are left out.
+impl fmt::Debug for Connect {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connect")
+            .field("verbose", &self.verbose)
+            .field("pedantic", &self.pedantic)
+            .field("name", &self.name)
+            .field("lang", &self.lang)
+            .field("version", &self.version)
+            .field("protocol", &self.protocol)
+            .field("echo", &self.echo)
+            .field("headers", &self.headers)
+            .field("no_responders", &self.no_responders)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The fields that are known, in the case in which they are written.
+const NAMES: &[&str] = &[
+    "verbose",
+    "pedantic",
+    "tls_required",
+    "user",
+    "pass",
+    "auth_token",
+    "nkey",
+    "jwt",
+    "sig",
+    "account",
+    "new_account",
+    "proxy_sig",
+    "name",
+    "lang",
+    "version",
+    "protocol",
+    "echo",
+    "headers",
+    "no_responders",
+];
+
+/// The fields of an object in their order, repeated ones too.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
+        }
+        Ok(Fields(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connect_leaves_out_means_what_it_means_to_a_server() {
+        let bare = Connect::parse(b"{}").unwrap();
+        assert!(bare.verbose && bare.pedantic && bare.echo && !bare.headers);
+        assert_eq!(Connect::parse(b"null"), Ok(bare));
+        let sent = Connect::parse(&Connect::new().to_json()).unwrap();
+        assert!(!sent.verbose && !sent.pedantic && sent.echo && sent.protocol == 1);
+    }
+
+    #[test]
+    fn names_are_read_in_any_case_and_the_last_counts() {
+        let json = br#"{"VERBOSE":true,"verbose":false,"Echo":false,"echo":null,"New":1}"#;
+        let connect = Connect::parse(json).unwrap();
+        assert!(!connect.verbose && !connect.echo);
+        assert_eq!(connect.other["New"], 1);
+        assert_eq!(Connect::parse(&connect.to_json()), Ok(connect));
+        let name = Connect::parse(b"{\"name\":\"a\xff\"}").unwrap().name;
+        assert_eq!(name.as_deref(), Some("a\u{fffd}"));
+    }
+
+    #[test]
+    fn every_field_is_kept() {
+        let mut all = Map::new();
+        for name in NAMES {
+            let value = match *name {
+                "protocol" => Value::from(1),
+                "verbose" | "pedantic" | "tls_required" | "echo" | "headers" | "new_account"
+                | "no_responders" => Value::from(true),
+                _ => Value::from("text"),
+            };
+            all.insert((*name).to_owned(), value);
+        }
+        let json = Value::Object(all).to_string();
+        let connect = Connect::parse(json.as_bytes()).unwrap();
+        assert!(connect.other.is_empty(), "{:?}", connect.other);
+        let again: Value = serde_json::from_slice(&connect.to_json()).unwrap();
+        assert_eq!(again.to_string(), json);
+    }
+
+    #[test]
+    fn a_connect_that_servers_refuse_is_refused() {
+        for json in [
+            "",
+            "{",
+            "[]",
+            "7",
+            "{} x",
+            r#"{"verbose":1}"#,
+            r#"{"name":7}"#,
+            r#"{"protocol":1.0}"#,
+        ] {
+            assert!(Connect::parse(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let canary = || Some("canary".to_owned());
+        let mut connect = Connect::new();
+        connect.pass = canary();
+        connect.auth_token = canary();
+        connect.user = canary();
+        connect.jwt = canary();
+        connect.nkey = canary();
+        connect.sig = canary();
+        connect.proxy_sig = canary();
+        connect.other.insert("secret".into(), "canary".into());
+        assert!(!format!("{connect:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,62 @@
+//! INFO and CONNECT as types: what server and client say about themselves.
+
+mod connect;
+mod info;
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use connect::Connect;
+pub use info::{INFO_BYTES_MAX, ServerInfo};
+
+/// Why the JSON of INFO or CONNECT was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// It is longer than the bound.
+    TooLong {
+        /// Bytes.
+        found: usize,
+        /// The bound in bytes.
+        max: usize,
+    },
+    /// It is malformed, in the JSON reader's words.
+    Json(String),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { found, max } => write!(out, "{found} bytes of JSON exceed {max} bytes"),
+            Self::Json(text) => out.write_str(text),
+        }
+    }
+}
+
+impl core::error::Error for HandshakeError {}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, HandshakeError> {
+    serde_json::from_slice(json).map_err(json_error)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
+fn json_error(error: serde_json::Error) -> HandshakeError {
+    HandshakeError::Json(error.to_string())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a struct of strings and numbers always has a JSON form"
+)]
+fn write<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data")
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
