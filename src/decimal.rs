@@ -17,6 +17,17 @@ pub(crate) fn write(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(text.get(start..).unwrap_or_default());
 }
 
+/// Reads 1 to 19 digits.
+pub(crate) fn read(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 19 {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        (digit <= 9).then(|| number.wrapping_mul(10).wrapping_add(u64::from(digit)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -25,6 +36,12 @@ mod tests {
             let mut out = Vec::new();
             super::write(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
+            let short = Some(number).filter(|_| out.len() <= 19);
+            assert_eq!(super::read(&out), short);
         }
+        for text in ["", "1x", "-1", "00000000000000000000"] {
+            assert_eq!(super::read(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(super::read(b"007"), Some(7));
     }
 }

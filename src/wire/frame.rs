@@ -132,7 +132,7 @@ impl Frame {
     /// The sid of MSG and HMSG as a number; `None` when it is not 1 to 19 digits.
     #[must_use]
     pub fn sid_number(&self, buffer: &[u8]) -> Option<u64> {
-        decimal(self.parts.sid.of(buffer))
+        crate::decimal::read(self.parts.sid.of(buffer))
     }
 
     /// Reads the frame as something that a server said.
@@ -245,17 +245,6 @@ impl Frame {
 /// Widens an offset.
 pub(super) const fn at(offset: u32) -> usize {
     offset as usize
-}
-
-/// Reads 1 to 19 digits.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 19 {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        (digit <= 9).then(|| number.wrapping_mul(10).wrapping_add(u64::from(digit)))
-    })
 }
 
 /// Takes one pair of quotes off; quotes inside stay.

@@ -3,7 +3,10 @@
 //! Nothing here can emit a blank or a line end inside a subject, a queue group or a header: the
 //! types it takes cannot hold one.
 
+mod ops;
 pub mod server;
+
+pub use ops::EncodeError;
 
 use crate::decimal;
 use crate::subject::{Filter, QueueGroup, SubjectRef};

@@ -40,8 +40,8 @@ pub struct Deliver<'a> {
     pub headers: Option<&'a [u8]>,
     /// The payload.
     pub payload: &'a [u8],
-    /// The publisher's own digits for the header length and the total, which servers repeat; they
-    /// must say the same as the lengths. `None` writes the lengths plainly.
+    /// The publisher's own digits for the header length and the total, which servers repeat. Digits
+    /// that say something else than the lengths are not used.
     pub digits: Option<(Option<Token<'a>>, Token<'a>)>,
 }
 
@@ -61,22 +61,24 @@ impl Deliver<'_> {
             out.push(b' ');
         }
         let headers = self.headers.unwrap_or_default();
-        if let Some((header_digits, total_digits)) = self.digits {
-            if let Some(digits) = header_digits {
-                out.extend_from_slice(digits.0);
-                out.push(b' ');
-            }
-            out.extend_from_slice(total_digits.0);
-        } else {
-            if self.headers.is_some() {
-                decimal_of(out, headers.len());
-                out.push(b' ');
-            }
-            decimal_of(out, headers.len().saturating_add(self.payload.len()));
+        let (header_digits, total_digits) = self.digits.unzip();
+        if self.headers.is_some() {
+            write_size(out, headers.len(), header_digits.flatten());
+            out.push(b' ');
         }
+        let total = headers.len().saturating_add(self.payload.len());
+        write_size(out, total, total_digits);
         for piece in [b"\r\n", headers, self.payload, b"\r\n"] {
             out.extend_from_slice(piece);
         }
+    }
+}
+
+fn write_size(out: &mut Vec<u8>, size: usize, digits: Option<Token<'_>>) {
+    let is_same = |digits: &Token<'_>| crate::decimal::read(digits.0) == u64::try_from(size).ok();
+    match digits.filter(is_same) {
+        Some(digits) => out.extend_from_slice(digits.0),
+        None => decimal_of(out, size),
     }
 }
 
@@ -104,4 +106,52 @@ pub fn err(out: &mut Vec<u8>, text: &[u8]) {
         }
     }));
     out.extend_from_slice(b"'\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(digits: Option<(Option<&str>, &str)>) -> String {
+        let token = |text: &'static str| Token::new(text.as_bytes()).unwrap();
+        let deliver = Deliver {
+            subject: token("a"),
+            sid: token("1"),
+            reply: None,
+            headers: Some(b"NATS/1.0\r\n\r\n"),
+            payload: b"hi",
+            digits: digits.map(|(header, total)| {
+                let header = header.and_then(|digits| Token::new(digits.as_bytes()));
+                (header, Token::new(total.as_bytes()).unwrap())
+            }),
+        };
+        let mut out = Vec::new();
+        deliver.write(&mut out);
+        let line = out.split(|byte| *byte == b'\r').next().unwrap();
+        String::from_utf8(line.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_publishers_digits_are_repeated_unless_they_lie() {
+        assert_eq!(written(None), "HMSG a 1 12 14");
+        assert_eq!(written(Some((Some("0012"), "014"))), "HMSG a 1 0012 014");
+        assert_eq!(written(Some((None, "014"))), "HMSG a 1 12 014");
+        assert_eq!(written(Some((Some("11"), "15"))), "HMSG a 1 12 14");
+        assert_eq!(written(Some((Some("x"), "014"))), "HMSG a 1 12 014");
+    }
+
+    #[test]
+    fn a_word_is_any_bytes_but_separators() {
+        for bad in ["", "a b", "a\tb", "a\nb"] {
+            assert_eq!(Token::new(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert!(Token::new(b"a\r\xff\0").is_some());
+    }
+
+    #[test]
+    fn a_refusal_stays_on_its_line() {
+        let mut out = Vec::new();
+        err(&mut out, b"a\r\nPING");
+        assert_eq!(out, b"-ERR 'a  PING'\r\n");
+    }
 }
