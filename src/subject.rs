@@ -191,6 +191,24 @@ impl QueueGroup {
     }
 }
 
+/// Whether servers take `subject` to subscribe to: no empty token, and `>` at the end alone.
+#[cfg(any(feature = "broker", feature = "cli"))]
+pub(crate) fn is_pattern(subject: &[u8]) -> bool {
+    let mut is_over = false;
+    subject.split(|byte| *byte == b'.').all(|token| {
+        let is_good = !token.is_empty() && !is_over;
+        is_over = token == b">";
+        is_good
+    })
+}
+
+/// Whether pedantic servers take `subject` to publish to: no empty token and no wildcard.
+#[cfg(feature = "broker")]
+pub(crate) fn is_literal(subject: &[u8]) -> bool {
+    let is_good = |token: &[u8]| !token.is_empty() && token != b"*" && token != b">";
+    subject.split(|byte| *byte == b'.').all(is_good)
+}
+
 /// Matches as [`Filter::matches`] does; the pattern may be any bytes.
 pub(crate) fn pattern_matches(pattern: &[u8], subject: &[u8]) -> bool {
     let mut tokens = subject.split(|byte| *byte == b'.');

@@ -1,7 +1,8 @@
 //! One client's side of the protocol: its handshake, its rights, and what a server says to it.
 
+use crate::subject::{is_literal, is_pattern};
 use crate::wire::encode::{self, server};
-use crate::wire::handshake::{Connect, ServerInfo};
+use crate::wire::handshake::{Connect, INVALID_PROTOCOL, ServerInfo};
 use crate::wire::{ClientOp, FrameError, PubView};
 
 use super::options::{BrokerOptions, Credentials};
@@ -114,18 +115,12 @@ impl Dialogue {
         let Ok(connect) = Connect::parse(json) else {
             return Reaction::Close;
         };
-        if !(0..=1).contains(&connect.protocol) {
-            return refuse(out, b"invalid client protocol");
-        }
-        let names_account = connect
-            .account
-            .as_ref()
-            .is_some_and(|name| !name.is_empty());
-        if names_account || !self.is_allowed(&connect) {
+        let refusal = connect.refusal();
+        if !self.is_allowed(&connect) && refusal != Some(INVALID_PROTOCOL) {
             return refuse(out, b"Authorization Violation");
         }
-        if connect.no_responders && !connect.headers {
-            return refuse(out, b"no responders requires headers support");
+        if let Some(text) = refusal {
+            return refuse(out, text.as_bytes());
         }
         let is_again = self.is_connected;
         self.is_connected = true;
@@ -206,20 +201,6 @@ fn read_max(digits: &[u8]) -> Option<u64> {
         .filter(|_| is_size)?
         .parse()
         .ok()
-}
-
-fn is_pattern(subject: &[u8]) -> bool {
-    let mut is_over = false;
-    subject.split(|byte| *byte == b'.').all(|token| {
-        let is_good = !token.is_empty() && !is_over;
-        is_over = token == b">";
-        is_good
-    })
-}
-
-fn is_literal(subject: &[u8]) -> bool {
-    let is_good = |token: &[u8]| !token.is_empty() && token != b"*" && token != b">";
-    subject.split(|byte| *byte == b'.').all(is_good)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod connection;
 mod demo;
+mod dump;
 mod faults;
 mod publish;
 mod record;
@@ -30,6 +31,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Pub(publish::PublishArgs),
     Sub(subscribe::SubscribeArgs),
+    Dump(dump::DumpArgs),
 }
 
 /// Runs the program with the process's arguments.
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
                 Command::Demo(args) => demo::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
                 Command::Pub(args) => publish::run(args, &arguments.connection).await,
+                Command::Dump(args) => dump::run(&args),
                 Command::Sub(args) => subscribe::run(args, &arguments.connection).await,
             }
         })

@@ -31,6 +31,20 @@ pub enum FrameError {
 }
 
 impl FrameError {
+    /// A stable name without blanks, for machines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownOp => "unknown_op",
+            Self::LineTooLong { .. } => "line_too_long",
+            Self::PayloadTooLong { .. } => "payload_too_long",
+            Self::ArgumentCount => "argument_count",
+            Self::BadSize => "bad_size",
+            Self::HeaderLargerThanTotal => "header_larger_than_total",
+            Self::PayloadTerminator => "payload_terminator",
+        }
+    }
+
     /// The `-ERR` text with which a server answers this before it closes the connection; `None`
     /// where servers close without a word.
     #[must_use]

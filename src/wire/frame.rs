@@ -36,6 +36,27 @@ pub enum OpKind {
     Err,
 }
 
+impl OpKind {
+    /// The operation's name as it is written: `MSG`, `+OK`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Connect => "CONNECT",
+            Self::Pub => "PUB",
+            Self::Hpub => "HPUB",
+            Self::Sub => "SUB",
+            Self::Unsub => "UNSUB",
+            Self::Msg => "MSG",
+            Self::Hmsg => "HMSG",
+            Self::Ping => "PING",
+            Self::Pong => "PONG",
+            Self::Ok => "+OK",
+            Self::Err => "-ERR",
+        }
+    }
+}
+
 /// A stretch of the frame; offsets fit because lines and payloads are bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Span {

@@ -290,7 +290,7 @@ impl Parser {
         if matches!(kind, OpKind::Ping | OpKind::Pong | OpKind::Ok) {
             return Ok(Some(self.scanned));
         }
-        let word_len = word_len(kind);
+        let word_len = kind.name().len();
         let unseen = buffer.get(self.scanned..).unwrap_or_default();
         let blanks = unseen.iter().take_while(|byte| is_blank(**byte)).count();
         self.scanned = self.scanned.saturating_add(blanks);
@@ -389,15 +389,6 @@ pub(super) fn has_terminator(buffer: &[u8]) -> Result<bool, FrameError> {
         [] | [b'\r'] => Ok(false),
         // A server does not wait for the second byte when the first is wrong.
         [..] => Err(FrameError::PayloadTerminator),
-    }
-}
-
-const fn word_len(kind: OpKind) -> usize {
-    match kind {
-        OpKind::Pub | OpKind::Sub | OpKind::Msg | OpKind::Ok => 3,
-        OpKind::Hpub | OpKind::Hmsg | OpKind::Ping | OpKind::Pong | OpKind::Info | OpKind::Err => 4,
-        OpKind::Unsub => 5,
-        OpKind::Connect => 7,
     }
 }
 

@@ -105,6 +105,22 @@ impl Connect {
         Self::deserialize(Value::Object(known)).map_err(json_error)
     }
 
+    /// The `-ERR` text with which every server answers before it closes the connection; `None` for
+    /// a CONNECT that only credentials can decide.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        let names_account = self.account.as_ref().is_some_and(|name| !name.is_empty());
+        if !(0..=1).contains(&self.protocol) {
+            Some(INVALID_PROTOCOL)
+        } else if names_account {
+            Some("Authorization Violation")
+        } else if self.no_responders && !self.headers {
+            Some("no responders requires headers support")
+        } else {
+            None
+        }
+    }
+
     /// The JSON of a CONNECT, on one line.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -156,6 +172,9 @@ impl fmt::Debug for Connect {
             .finish_non_exhaustive()
     }
 }
+
+/// The answer to a `protocol` other than 0 and 1, which goes before credentials.
+pub(crate) const INVALID_PROTOCOL: &str = "invalid client protocol";
 
 /// The fields that are known, in the case in which they are written.
 const NAMES: &[&str] = &[
@@ -264,6 +283,21 @@ mod tests {
         ] {
             assert!(Connect::parse(json.as_bytes()).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn what_no_server_takes_is_told_beforehand() {
+        let refusal = |json: &str| Connect::parse(json.as_bytes()).unwrap().refusal();
+        assert_eq!(
+            refusal(r#"{"headers":true,"no_responders":true,"account":""}"#),
+            None
+        );
+        let headers = "no responders requires headers support";
+        assert_eq!(refusal(r#"{"no_responders":true}"#), Some(headers));
+        assert_eq!(refusal(r#"{"protocol":2}"#), Some(INVALID_PROTOCOL));
+        assert_eq!(refusal(r#"{"protocol":-1}"#), Some(INVALID_PROTOCOL));
+        let account = r#"{"account":"a","no_responders":true}"#;
+        assert_eq!(refusal(account), Some("Authorization Violation"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use connect::Connect;
+#[cfg(feature = "broker")]
+pub(crate) use connect::INVALID_PROTOCOL;
 pub use info::{INFO_BYTES_MAX, ServerInfo};
 
 /// Why the JSON of INFO or CONNECT was refused.
