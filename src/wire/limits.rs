@@ -5,10 +5,11 @@
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of a control line's arguments: without the operation's name, the blanks after it and
-    /// the line end. Servers count it so.
+    /// the line end. Servers count it so. From a server it also bounds what may follow PING, PONG
+    /// and +OK, where servers send nothing.
     pub line_bytes_max: usize,
-    /// Bytes of headers and payload together. Also bounds what may follow PING, PONG and +OK up
-    /// to their line end, which servers ignore without a limit.
+    /// Bytes of headers and payload together. From a client it also bounds what may follow PING,
+    /// PONG and +OK up to their line end, which servers ignore without a limit.
     pub payload_bytes_max: usize,
 }
 

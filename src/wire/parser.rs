@@ -345,10 +345,10 @@ impl Parser {
             .get(args_at..line_end.unwrap_or(buffer.len()))
             .unwrap_or_default();
         let is_ignored = matches!(kind, OpKind::Ping | OpKind::Pong | OpKind::Ok);
-        let bytes_max = if is_ignored {
-            self.limits.payload_bytes_max
-        } else {
-            self.limits.line_bytes_max
+        let bytes_max = match self.speaker {
+            // Servers ignore any number of bytes; who plays one holds as many as a payload may have.
+            Speaker::Client if is_ignored => self.limits.payload_bytes_max,
+            Speaker::Client | Speaker::Server => self.limits.line_bytes_max,
         };
         let bytes_max = bytes_max.min(LINE_BYTES_CEILING);
         // Looked at once for each line, however slowly it grows.

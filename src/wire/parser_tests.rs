@@ -251,6 +251,22 @@ fn the_line_limit_counts_arguments_alone() {
 }
 
 #[test]
+fn what_follows_a_servers_ping_is_held_within_the_line_limit() {
+    let limits = Limits::SERVER_OPS.with_line_bytes_max(9_999);
+    for word in ["PING", "PONG", "+OK"] {
+        for (junk, expected) in [
+            (9_999, Ok(Step::More { bytes: 1 })),
+            (10_000, Err(FrameError::LineTooLong { max: 9_999 })),
+        ] {
+            let mut bytes = word.as_bytes().to_vec();
+            bytes.resize(bytes.len() + junk, b'x');
+            let mut parser = Parser::of_server(limits);
+            assert_eq!(parser.next(&bytes), expected, "{word} and {junk} bytes");
+        }
+    }
+}
+
+#[test]
 fn what_follows_a_ping_is_ignored_within_the_payload_limit() {
     let mut bytes = b"PING".to_vec();
     bytes.extend_from_slice(&[b'x'; 10_000]);
