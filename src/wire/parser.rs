@@ -312,12 +312,12 @@ impl Parser {
     ///
     /// A server remembers that it met a CR behind the first byte, and takes one byte off before the
     /// LF then, whichever it is.
-    fn without_line_end<'a>(&self, args: &'a [u8]) -> &'a [u8] {
+    fn without_line_end<'a>(&self, args: &'a [u8], is_ignored: bool) -> &'a [u8] {
         let has_cr = match self.speaker {
-            Speaker::Server => args.last() == Some(&b'\r'),
-            Speaker::Client => args
+            Speaker::Client if !is_ignored => args
                 .get(1..)
                 .is_some_and(|rest| memchr(b'\r', rest).is_some()),
+            Speaker::Client | Speaker::Server => args.last() == Some(&b'\r'),
         };
         let len = args.len().saturating_sub(usize::from(has_cr));
         args.get(..len).unwrap_or_default()
@@ -353,7 +353,7 @@ impl Parser {
         let bytes_max = bytes_max.min(LINE_BYTES_CEILING);
         // Looked at once for each line, however slowly it grows.
         let args = if line_end.is_some() || args.len() > bytes_max {
-            self.without_line_end(args)
+            self.without_line_end(args, is_ignored)
         } else {
             args
         };

@@ -281,6 +281,21 @@ fn what_follows_a_ping_is_ignored_within_the_payload_limit() {
 }
 
 #[test]
+fn the_line_end_of_a_ping_is_not_counted() {
+    let none = Limits::CLIENT_OPS.with_payload_bytes_max(0);
+    for bytes in [b"PING\r\n".as_slice(), b"+OK\n", b"PONG\r\n"] {
+        assert!(first(Parser::of_client(none), bytes).is_ok());
+        assert!(first(Parser::of_server(none), bytes).is_ok());
+    }
+    let inner = b"PING\rx\n";
+    let max = none.payload_bytes_max;
+    assert_eq!(
+        Parser::of_client(none).next(inner),
+        Err(FrameError::LineTooLong { max })
+    );
+}
+
+#[test]
 fn a_sid_that_is_no_number_is_passed_on_as_bytes() {
     let bytes = b"MSG a abc-\xff! 0\r\n\r\n";
     let frame = first(of_server(), bytes).unwrap();
