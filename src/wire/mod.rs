@@ -21,6 +21,8 @@ mod message;
 mod ops;
 mod parser;
 mod pieces;
+#[cfg(feature = "reference")]
+pub mod reference;
 mod server_error;
 mod status;
 
