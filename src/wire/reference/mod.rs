@@ -42,7 +42,7 @@
 //!
 //! **Limits.** Arguments, from the first byte that is no blank to the line end, have at most
 //! [`line_bytes_max`](Limits::line_bytes_max) bytes, as servers count it; so has, which is ours, the
-//! run of blanks in front of them. Junk has at most
+//! run of blanks in front of them, and junk from a server. Junk from a client has at most
 //! [`payload_bytes_max`](Limits::payload_bytes_max) bytes, and so has a body. All these hold as soon
 //! as the bytes are there: an unfinished line is too long when no line end can make it short enough.
 //!

@@ -102,5 +102,5 @@ fn arguments<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
 
 /// What stands behind a name that takes no arguments.
 fn junk<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
-    line(without_cr, limits.payload_bytes_max)
+    line(without_cr, limits.line_bytes_max)
 }
