@@ -9,6 +9,8 @@
 //! [`Parser::of_server`] reads what servers say, [`Parser::of_client`] what clients say. The caller
 //! owns the bytes; the parser keeps integers.
 
+#[cfg(feature = "arbitrary")]
+pub mod arbitrary;
 pub mod encode;
 mod error;
 mod frame;

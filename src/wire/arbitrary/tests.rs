@@ -1,0 +1,125 @@
+//! Tests of the generators: what they call valid is, and what they call damaged is used.
+
+use std::collections::BTreeMap;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+use super::*;
+use crate::jitter::Jitter;
+use crate::wire::{ClientOp, FrameError, Limits, MsgView, Parser, ServerOp, Step};
+
+fn entropy(seed: u64, len: usize) -> Vec<u8> {
+    let mut jitter = Jitter::new(seed);
+    (0..len).map(|_| (jitter.next_u64() >> 56) as u8).collect()
+}
+
+fn make<T: for<'a> Arbitrary<'a>>(seed: u64) -> T {
+    T::arbitrary(&mut Unstructured::new(&entropy(seed, 1_024))).unwrap()
+}
+
+/// The frames of a stream, and the error that ends it.
+fn read(mut parser: Parser, bytes: &[u8]) -> (Vec<&[u8]>, usize, Option<FrameError>) {
+    let (mut frames, mut rest) = (Vec::new(), bytes);
+    loop {
+        match parser.next(rest) {
+            Ok(Step::Frame(frame)) => {
+                let (frame, behind) = rest.split_at(frame.len());
+                frames.push(frame);
+                rest = behind;
+            }
+            Ok(Step::More { .. }) => return (frames, rest.len(), None),
+            Err(error) => return (frames, rest.len(), Some(error)),
+        }
+    }
+}
+
+#[test]
+fn a_valid_operation_is_read_as_itself() {
+    for seed in 0..5_000 {
+        let operation: ClientOperation = make(seed);
+        let bytes = operation.to_bytes();
+        assert_eq!(bytes.len(), operation.as_op().encoded_len(), "seed {seed}");
+        let mut parser = Parser::of_client(Limits::CLIENT_OPS);
+        let Ok(Step::Frame(frame)) = parser.next(&bytes) else {
+            panic!("seed {seed}: {}", bytes.escape_ascii())
+        };
+        assert_eq!(frame.len(), bytes.len(), "seed {seed}");
+        let mut op = frame.client_op(&bytes);
+        if let ClientOp::Pub(view) = &mut op {
+            view.header_digits = &[];
+            view.total_digits = &[];
+        }
+        assert_eq!(op, operation.as_op(), "seed {seed}");
+
+        let operation: ServerOperation = make(seed);
+        let bytes = operation.to_bytes();
+        assert_eq!(bytes.len(), operation.as_op().encoded_len(), "seed {seed}");
+        let mut parser = Parser::of_server(Limits::SERVER_OPS);
+        let Ok(Step::Frame(frame)) = parser.next(&bytes) else {
+            panic!("seed {seed}: {}", bytes.escape_ascii())
+        };
+        assert_eq!(frame.len(), bytes.len(), "seed {seed}");
+        assert_eq!(frame.server_op(&bytes), operation.as_op(), "seed {seed}");
+        if let ServerOp::Msg(MsgView {
+            headers: Some(block),
+            ..
+        }) = operation.as_op()
+        {
+            assert_eq!(block.check(), Ok(()), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_valid_session_has_no_error() {
+    for seed in 0..2_000 {
+        let session: ClientSession = make(seed);
+        let bytes = session.to_bytes();
+        let (frames, left, error) = read(Parser::of_client(Limits::CLIENT_OPS), &bytes);
+        assert_eq!(
+            (frames.len(), left, error),
+            (session.operations.len(), 0, None),
+            "seed {seed}"
+        );
+        let session: ServerSession = make(seed);
+        let bytes = session.to_bytes();
+        let (frames, left, error) = read(Parser::of_server(Limits::SERVER_OPS), &bytes);
+        assert_eq!(
+            (frames.len(), left, error),
+            (session.operations.len(), 0, None),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn every_mutation_is_used_and_the_damage_is_found() {
+    let mut uses = BTreeMap::new();
+    let mut errors = BTreeMap::new();
+    for seed in 0..20_000 {
+        let damaged: NearlyValid<ClientSession> = make(seed);
+        assert_eq!(
+            damaged.mutations.is_empty(),
+            damaged.bytes == damaged.session.to_bytes()
+        );
+        for mutation in &damaged.mutations {
+            *uses.entry(mutation.name()).or_insert(0) += 1;
+        }
+        let (_, _, error) = read(Parser::of_client(Limits::CLIENT_OPS), &damaged.bytes);
+        *errors
+            .entry(error.map_or("none", FrameError::name))
+            .or_insert(0) += 1;
+    }
+    assert_eq!(uses.len(), 21, "{uses:?}");
+    assert!(uses.values().all(|count| *count > 100), "{uses:?}");
+    assert_eq!(errors.len(), 8, "every error and none: {errors:?}");
+}
+
+#[test]
+fn the_same_bytes_make_the_same_session_and_none_make_a_short_one() {
+    let one: NearlyValid<ServerSession> = make(7);
+    assert_eq!(one, make(7));
+    assert_ne!(one.bytes, make::<NearlyValid<ServerSession>>(8).bytes);
+    let nothing = ClientSession::arbitrary(&mut Unstructured::new(&[])).unwrap();
+    assert!(nothing.operations.len() <= 2, "{nothing:?}");
+}
