@@ -116,7 +116,7 @@ impl Line<'_> {
     }
 
     fn read_sub(&self) -> Result<Frame, FrameError> {
-        let (subject, reply, sid) = match self.split(is_blank_or_cr)? {
+        let (subject, reply, sid) = match self.split(is_blank_or_line_end)? {
             ([subject, sid, ..], 2) => (subject, Span::default(), sid),
             ([subject, queue_group, sid, ..], 3) => (subject, queue_group, sid),
             _ => return Err(FrameError::ArgumentCount),
@@ -133,7 +133,7 @@ impl Line<'_> {
     }
 
     fn read_unsub(&self) -> Result<Frame, FrameError> {
-        let (sid, size_digits) = match self.split(is_blank_or_cr)? {
+        let (sid, size_digits) = match self.split(is_blank_or_line_end)? {
             ([sid, ..], 1) => (sid, Span::default()),
             ([sid, max, ..], 2) => (sid, max),
             _ => return Err(FrameError::ArgumentCount),
@@ -154,7 +154,7 @@ impl Line<'_> {
             .args
             .iter()
             .rev()
-            .take_while(|byte| is_blank_or_cr(**byte))
+            .take_while(|byte| is_blank_or_line_end(**byte))
             .count();
         let len = self.args.len().saturating_sub(blanks);
         let end = self.args_at.saturating_add(offset(len));
@@ -248,8 +248,8 @@ pub(super) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-const fn is_blank_or_cr(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r')
+const fn is_blank_or_line_end(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// Narrows an offset that the limits keep small.

@@ -332,14 +332,33 @@ impl Parser {
         }
     }
 
+    /// Whether the first byte that is no blank belongs to the arguments even when it is LF.
+    ///
+    /// Servers read so, and then deliver a subject that begins with LF.
+    const fn takes_any_byte_first(&self, kind: OpKind) -> bool {
+        match kind {
+            OpKind::Ping | OpKind::Pong | OpKind::Ok => false,
+            OpKind::Info | OpKind::Err => matches!(self.speaker, Speaker::Client),
+            OpKind::Connect
+            | OpKind::Pub
+            | OpKind::Hpub
+            | OpKind::Sub
+            | OpKind::Unsub
+            | OpKind::Msg
+            | OpKind::Hmsg => true,
+        }
+    }
+
     fn read_line(
         &mut self,
         kind: OpKind,
         args_at: usize,
         buffer: &[u8],
     ) -> Result<Option<Frame>, FrameError> {
-        let unseen = buffer.get(self.scanned..).unwrap_or_default();
-        let line_end = memchr(b'\n', unseen).map(|found| self.scanned.saturating_add(found));
+        let begin = args_at.saturating_add(usize::from(self.takes_any_byte_first(kind)));
+        let begin = begin.max(self.scanned);
+        let unseen = buffer.get(begin..).unwrap_or_default();
+        let line_end = memchr(b'\n', unseen).map(|found| begin.saturating_add(found));
         self.scanned = buffer.len();
         let args = buffer
             .get(args_at..line_end.unwrap_or(buffer.len()))

@@ -57,6 +57,7 @@ const SERVER_STREAMS: &[&[u8]] = &[
     b"HMSG foo 9 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\nMSG _INBOX.x.2 1  2\r\nhi\r\n",
     b"msg\tfoo \t 1 2 \nhi\r\npInG junk\n-ERR\r\n-err  text \r\n",
     b"MSG foo 1 5\r\nab\r\nc\r\nHMSG f 1 3 5\r\nhello\r\n",
+    b"MSG \nfoo 1 2\r\nhi\r\nHMSG \nfoo 1 0 2\nhi\r\n-ERR\nINFO\n",
     b"MSG foo 1 2\r\nhiX\r\n",
     b"MSG foo 1 2\r\nhi\rX\n",
     b"PING\r\n\r\nPING\r\n",
@@ -72,6 +73,7 @@ const CLIENT_STREAMS: &[&[u8]] = &[
     b"HPUB foo 0022 00027\r\nNATS/1.0\r\nA: bbbbbbb\r\nhello\r\n",
     b"PINGgarbage 1 2\r\nPONG\r\n+OK whatever\r\nINFO {}\r\n-ERR x\r\n",
     b"PUB a 0\r\n\r\nPUB fo\ro 2\r\nhi\r\n",
+    b"PUB \nfoo 2\r\nhi\r\nSUB\t\n\ta 1\nCONNECT\n{}\r\nUNSUB \r\n",
     b" PING\r\n",
     b"HMSG a 1 1 1\r\n",
     b"PUB\r\n",
@@ -281,6 +283,34 @@ fn what_follows_a_ping_is_ignored_within_the_payload_limit() {
 }
 
 #[test]
+fn a_line_feed_in_front_of_the_arguments_belongs_to_them() {
+    let bytes = b"PUB \nfoo 2\r\nhi\r\n";
+    let frame = first(of_client(), bytes).unwrap();
+    let ClientOp::Pub(message) = frame.client_op(bytes) else {
+        panic!("not a message")
+    };
+    assert_eq!((message.subject, frame.len()), (&b"\nfoo"[..], bytes.len()));
+
+    let bytes = b"MSG \nfoo 1 2\r\nhi\r\n";
+    let frame = first(of_server(), bytes).unwrap();
+    let ServerOp::Msg(message) = frame.server_op(bytes) else {
+        panic!("not a message")
+    };
+    assert_eq!((message.subject, frame.len()), (&b"\nfoo"[..], bytes.len()));
+
+    let bytes = b"SUB \nfoo 1\r\n";
+    let frame = first(of_client(), bytes).unwrap();
+    let foo = ClientOp::Sub {
+        subject: b"foo",
+        queue_group: None,
+        sid: b"1",
+    };
+    assert_eq!(frame.client_op(bytes), foo);
+    let half = of_client().next(b"PUB \n");
+    assert_eq!(half, Ok(Step::More { bytes: 1 }));
+}
+
+#[test]
 fn the_line_end_of_a_ping_is_not_counted() {
     let none = Limits::CLIENT_OPS.with_payload_bytes_max(0);
     for bytes in [b"PING\r\n".as_slice(), b"+OK\n", b"PONG\r\n"] {
@@ -327,7 +357,7 @@ fn a_cr_inside_a_clients_line_costs_the_byte_before_lf() {
 
 #[test]
 fn a_handshake_without_an_argument_is_refused() {
-    for bytes in [b"CONNECT\r\n".as_slice(), b"CONNECT \r\n", b"INFO \t\n"] {
+    for bytes in [b"CONNECT\r\n".as_slice(), b"CONNECT \r\n", b"INFO \t\n\n"] {
         let refused = first(of_client(), bytes);
         assert_eq!(refused, Err(FrameError::ArgumentCount), "{bytes:?}");
     }

@@ -6,8 +6,8 @@ use nom::sequence::preceded;
 
 use super::fields::{Sizes, fields, text, unquoted};
 use super::lexical::{
-    Read, Rule, blanks, body, is_blank, is_blank_or_cr, line, name, refusal, some_blanks,
-    without_cr,
+    self, Read, Rule, blanks, body, is_blank, is_blank_or_line_end, line, name, refusal,
+    some_blanks, without_cr,
 };
 use crate::wire::{ClientOp, FrameError, Limits, PubView};
 
@@ -91,7 +91,7 @@ fn message<'a>(
 fn subscribe<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
     move |input: &'a [u8]| {
         let (rest, line) = arguments(limits).parse(input)?;
-        let (subject, queue_group, sid) = match *fields(line, is_blank_or_cr) {
+        let (subject, queue_group, sid) = match *fields(line, is_blank_or_line_end) {
             [subject, sid] => (subject, None, sid),
             [subject, queue_group, sid] => (subject, Some(queue_group), sid),
             _ => return Err(refusal(FrameError::ArgumentCount)),
@@ -108,7 +108,7 @@ fn subscribe<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
 fn unsubscribe<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
     move |input: &'a [u8]| {
         let (rest, line) = arguments(limits).parse(input)?;
-        match *fields(line, is_blank_or_cr) {
+        match *fields(line, is_blank_or_line_end) {
             [sid] => Ok((rest, ClientOp::Unsub { sid, max: None })),
             [sid, max] => {
                 let max = Some(max);
@@ -123,7 +123,8 @@ fn unsubscribe<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
 fn json<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
     let max = limits.line_bytes_max;
     move |input: &'a [u8]| {
-        let (rest, line) = preceded(blanks(max), line(without_last, max)).parse(input)?;
+        let (rest, line) =
+            preceded(blanks(max), lexical::arguments(without_last, max)).parse(input)?;
         match text(line) {
             [] => Err(refusal(FrameError::ArgumentCount)),
             json => Ok((rest, json)),
@@ -134,7 +135,7 @@ fn json<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
 /// The line behind a name that needs a blank.
 fn arguments<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
     let max = limits.line_bytes_max;
-    preceded(some_blanks(max), line(without_last, max))
+    preceded(some_blanks(max), lexical::arguments(without_last, max))
 }
 
 /// What stands behind a name that takes no arguments.

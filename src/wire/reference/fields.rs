@@ -6,7 +6,7 @@ use nom::combinator::{all_consuming, rest};
 use nom::multi::many0;
 use nom::sequence::{preceded, terminated};
 
-use super::lexical::{Read, Refusal, is_blank, is_blank_or_cr, refusal};
+use super::lexical::{Read, Refusal, is_blank, is_blank_or_line_end, refusal};
 use crate::wire::{FrameError, HeaderBlock, Limits};
 
 /// The fields of a line, between runs of bytes that `is_separator` names.
@@ -62,9 +62,9 @@ impl Sizes {
     }
 }
 
-/// A text: a line without the blanks and CRs at its end.
+/// A text: a line without the blanks and line ends behind it.
 pub(super) fn text(line: &[u8]) -> &[u8] {
-    without_end(line, is_blank_or_cr)
+    without_end(line, is_blank_or_line_end)
 }
 
 /// The text of -ERR: without its pair of quotes, where it has both.

@@ -2,7 +2,7 @@
 
 use nom::bytes::{complete, streaming};
 use nom::character::streaming::one_of;
-use nom::combinator::peek;
+use nom::combinator::{peek, recognize};
 use nom::error::{ErrorKind, ParseError};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
@@ -66,12 +66,29 @@ pub(super) fn some_blanks<'a>(max: usize) -> impl Rule<'a, &'a [u8]> {
     preceded(peek(one_of(BLANK)), blanks(max))
 }
 
-/// All up to LF, without the line end: at most `max` bytes, also while LF is not there.
-///
-/// An unfinished line is measured as if LF came next, since then it is at its shortest.
+/// Arguments: a byte, whatever it is, and all up to LF. Without the line end, and at most `max`
+/// bytes, also while LF is not there.
+pub(super) fn arguments<'a>(without_end: WithoutLineEnd, max: usize) -> impl Rule<'a, &'a [u8]> {
+    ended(
+        recognize((streaming::take(1_usize), till_lf)),
+        without_end,
+        max,
+    )
+}
+
+/// A line without arguments, or one that may be empty: all up to LF. The same holds for it.
 pub(super) fn line<'a>(without_end: WithoutLineEnd, max: usize) -> impl Rule<'a, &'a [u8]> {
+    ended(till_lf, without_end, max)
+}
+
+/// An unfinished line is measured as if LF came next, since then it is at its shortest.
+fn ended<'a>(
+    mut whole: impl Rule<'a, &'a [u8]>,
+    without_end: WithoutLineEnd,
+    max: usize,
+) -> impl Rule<'a, &'a [u8]> {
     move |input: &'a [u8]| {
-        let (rest, whole) = complete::take_till(|byte| byte == b'\n').parse(input)?;
+        let (rest, whole) = whole.parse(input)?;
         let line = without_end(whole);
         if line.len() > max {
             return Err(refusal(FrameError::LineTooLong { max }));
@@ -79,6 +96,10 @@ pub(super) fn line<'a>(without_end: WithoutLineEnd, max: usize) -> impl Rule<'a,
         let (rest, _) = streaming::tag(&b"\n"[..]).parse(rest)?;
         Ok((rest, line))
     }
+}
+
+fn till_lf(input: &[u8]) -> Read<'_, &[u8]> {
+    complete::take_till(|byte| byte == b'\n').parse(input)
 }
 
 /// Nothing, in front of CR or LF.
@@ -104,9 +125,9 @@ pub(super) fn is_blank(byte: u8) -> bool {
     BLANK.contains(&byte)
 }
 
-/// Whether a byte is a blank or CR.
-pub(super) fn is_blank_or_cr(byte: u8) -> bool {
-    is_blank(byte) || byte == b'\r'
+/// Whether a byte is a blank, or of those that end lines.
+pub(super) fn is_blank_or_line_end(byte: u8) -> bool {
+    is_blank(byte) || matches!(byte, b'\r' | b'\n')
 }
 
 /// Drops a CR at the end.

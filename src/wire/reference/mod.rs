@@ -31,14 +31,16 @@
 //! body  = <as many bytes as the last size says> CR LF
 //! ```
 //!
-//! Fields are separated by any run of blanks, which may also trail. Blanks and CRs at the end of
-//! json and text are not part of them. A size in front of another is that of the header block, with
+//! Fields are separated by any run of blanks, which may also trail. The first byte behind the blanks
+//! belongs to the arguments *whatever it is*, also when it is LF: so both parties read, except that a
+//! client ends a server's INFO and -ERR there. Blanks, CRs and LFs at the end of json and text are
+//! not part of them. A size in front of another is that of the header block, with
 //! which the body begins; [`headers`] has the block's grammar.
 //!
 //! **The end of a line** is where the two parties differ. A client drops a CR directly before LF;
 //! every other CR is an ordinary byte. nats-server drops *the byte before LF*, whatever it is, from
 //! arguments in which a CR comes after their first byte: with CR LF that is the CR. In SUB and
-//! UNSUB the CRs that remain separate fields like blanks.
+//! UNSUB the CRs that remain, and an LF in front, separate fields like blanks.
 //!
 //! **Limits.** Arguments, from the first byte that is no blank to the line end, have at most
 //! [`line_bytes_max`](Limits::line_bytes_max) bytes, as servers count it; so has, which is ours, the

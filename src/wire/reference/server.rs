@@ -6,7 +6,8 @@ use nom::sequence::preceded;
 
 use super::fields::{Sizes, fields, text, unquoted};
 use super::lexical::{
-    Read, Rule, blanks, body, is_blank, line, line_may_end, name, refusal, some_blanks, without_cr,
+    self, Read, Rule, blanks, body, is_blank, line, line_may_end, name, refusal, some_blanks,
+    without_cr,
 };
 use crate::wire::{FrameError, Limits, MsgView, ServerOp};
 
@@ -97,7 +98,7 @@ fn json<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
 /// The line behind a name that needs a blank.
 fn arguments<'a>(limits: Limits) -> impl Rule<'a, &'a [u8]> {
     let max = limits.line_bytes_max;
-    preceded(some_blanks(max), line(without_cr, max))
+    preceded(some_blanks(max), lexical::arguments(without_cr, max))
 }
 
 /// What stands behind a name that takes no arguments.
