@@ -249,10 +249,10 @@ impl Client {
         payload: impl ToPayload,
     ) -> Result<Message, Error> {
         let shared = self.shared();
+        let publication = Publication::new(&subject, payload)?;
         let mut request = Request::open(shared)?;
         let answer = async {
-            let publication = Publication::new(&subject, payload)?.reply(&request.reply)?;
-            self.send(publication).await?;
+            self.send(publication.reply(&request.reply)?).await?;
             (&mut request.answer)
                 .await
                 .map_err(|_| Error::new(ErrorKind::Closed))
