@@ -363,7 +363,8 @@ impl Driver {
                     return Err(LinkError::Frame(error));
                 }
             };
-            if matches!(frame.kind(), OpKind::Msg | OpKind::Hmsg) {
+            // Before the handshake is over nothing was subscribed to: the session judges messages then.
+            if matches!(frame.kind(), OpKind::Msg | OpKind::Hmsg) && core.session.is_connected() {
                 let bytes = self.buffer.split_to(frame.len()).freeze();
                 core.deliver(frame.message(bytes));
                 continue;
