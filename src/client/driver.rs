@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
 
@@ -32,6 +33,10 @@ const READ_BYTES_MIN: usize = 16 << 10;
 
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
+
+/// Operations other than messages after which other tasks and our own timeouts have their turn: a
+/// server can say them faster than they are read.
+const CHATTER_MAX: u32 = 1_024;
 
 /// How long the last words to a server may take.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
@@ -56,6 +61,7 @@ pub(super) async fn connect(
         urgent: BytesMut::new(),
         batch: WriteBatch::default(),
         is_flushed: true,
+        chatter: 0,
         timer: Box::pin(sleep_until(shared.clock.instant(Duration::ZERO))),
         first: Some(first),
     };
@@ -83,6 +89,8 @@ struct Driver {
     urgent: BytesMut,
     batch: WriteBatch,
     is_flushed: bool,
+    /// Operations other than messages since other tasks had their turn.
+    chatter: u32,
     timer: Pin<Box<Sleep>>,
     first: Option<oneshot::Sender<Result<(), LinkError>>>,
 }
@@ -90,10 +98,15 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         loop {
+            if self.chatter >= CHATTER_MAX {
+                self.chatter = 0;
+                yield_now().await;
+            }
             let now = self.shared.clock.now();
-            let action = self
-                .shared
-                .with_both(|core, outbox| core.session.poll_action(now, outbox));
+            let action = self.shared.with_both(|core, outbox| {
+                core.session.handle_timeout(now, outbox);
+                core.session.poll_action(now, outbox)
+            });
             self.report();
             match action {
                 Some(Action::Dial(server)) => self.dial(&server).await,
@@ -382,7 +395,8 @@ impl Driver {
             if frame.kind() == OpKind::Info {
                 self.shared.note_info(&core);
             }
-            if core.session.has_news() {
+            self.chatter = self.chatter.saturating_add(1);
+            if core.session.has_news() || self.chatter >= CHATTER_MAX {
                 break true;
             }
         };

@@ -19,6 +19,9 @@ use super::subscriptions::{Route, Subscriptions};
 /// Servers read control lines of 4,096 bytes by default, CONNECT included.
 const CONNECT_BYTES_MAX: usize = 4_096;
 
+/// PINGs answered within one handshake. Servers send none before their first PONG.
+const EARLY_PONGS_MAX: u32 = 16;
+
 /// Events that may wait for the owner; older ones are given up first.
 const EVENTS_MAX: usize = 1_024;
 
@@ -106,6 +109,7 @@ pub struct Session {
     events: VecDeque<Event>,
     generation: u64,
     last_refusal: Option<LinkError>,
+    early_pongs: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +141,7 @@ impl Session {
             events: VecDeque::new(),
             generation: 0,
             last_refusal: None,
+            early_pongs: 0,
             options,
         }
     }
@@ -419,6 +424,7 @@ impl Session {
         encode::connect(&mut bytes, &connect);
         encode::ping(&mut bytes);
         self.phase = Phase::AwaitingPong;
+        self.early_pongs = 0;
         self.actions.push_back(Action::Send(bytes));
     }
 
@@ -440,9 +446,12 @@ impl Session {
             }
             ServerOp::Info { json } => self.update_info(json),
             ServerOp::Ping => {
-                let mut bytes = Vec::new();
-                encode::pong(&mut bytes);
-                self.actions.push_back(Action::Send(bytes));
+                if self.early_pongs < EARLY_PONGS_MAX {
+                    self.early_pongs = self.early_pongs.saturating_add(1);
+                    let mut bytes = Vec::new();
+                    encode::pong(&mut bytes);
+                    self.actions.push_back(Action::Send(bytes));
+                }
             }
             ServerOp::Ok | ServerOp::Msg(_) => {}
         }

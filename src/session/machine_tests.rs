@@ -362,3 +362,17 @@ fn closing_is_told_once_and_ends_everything() {
     assert_eq!(dialogue.actions(), "hang|finish");
     assert_eq!(dialogue.session.poll_timeout(), None);
 }
+
+#[test]
+fn a_flood_of_pings_within_the_handshake_is_answered_within_a_bound() {
+    let mut dialogue = Dialogue::new("a");
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    assert!(dialogue.actions().starts_with("CONNECT "));
+    for _ in 0..1_000 {
+        dialogue.hear(ServerOp::Ping);
+    }
+    assert_eq!(dialogue.actions().matches("PONG\r\n").count(), 16);
+    dialogue.hear(ServerOp::Pong);
+    assert!(dialogue.session.is_connected());
+}
