@@ -286,7 +286,7 @@ impl Tally {
             FrameError::HeaderLargerThanTotal => 4,
             FrameError::PayloadTooLong { .. } => 5,
             FrameError::PayloadTerminator => 6,
-            _ => panic!("{error:?} is not counted"),
+            FrameError::HeadersRefused | _ => panic!("{error:?} is not counted"),
         }] += 1;
     }
 

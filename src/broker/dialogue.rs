@@ -5,7 +5,7 @@ use crate::wire::encode::{self, server};
 use crate::wire::handshake::{Connect, INVALID_PROTOCOL, ServerInfo};
 use crate::wire::{ClientOp, FrameError, PubView};
 
-use super::options::{BrokerOptions, Credentials};
+use super::options::{BrokerOptions, Credentials, ServerVersion};
 
 #[derive(Debug)]
 pub(super) struct Dialogue {
@@ -14,6 +14,7 @@ pub(super) struct Dialogue {
     connect_info: Option<ServerInfo>,
     client: Connect,
     is_connected: bool,
+    version: ServerVersion,
 }
 
 /// What an operation asks of the hub.
@@ -37,7 +38,8 @@ pub(super) enum Reaction<'a> {
 
 impl Dialogue {
     pub(super) fn new(options: &BrokerOptions, info: &ServerInfo) -> Self {
-        let connect_info = options.sends_connect_info.then(|| {
+        let has_connect_info = options.sends_connect_info && options.version.is_2_12();
+        let connect_info = has_connect_info.then(|| {
             let mut info = info.clone();
             info.connect_info = true;
             info.remote_account = "$G".to_owned();
@@ -48,11 +50,18 @@ impl Dialogue {
             connect_info,
             client: Connect::default(),
             is_connected: false,
+            version: options.version,
         }
     }
 
-    /// Takes an operation; answers to the client itself are appended to `out`.
-    pub(super) fn handle<'a>(&mut self, op: ClientOp<'a>, out: &mut Vec<u8>) -> Reaction<'a> {
+    /// Takes an operation; answers to the client itself are appended to `out`. `has_sid` tells whether
+    /// the client has a subscription of that name.
+    pub(super) fn handle<'a>(
+        &mut self,
+        op: ClientOp<'a>,
+        has_sid: impl Fn(&[u8]) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Reaction<'a> {
         let needs_connect = self.credentials.is_some() && !self.is_connected;
         if needs_connect && !matches!(op, ClientOp::Connect { .. }) {
             return refuse(out, b"Authorization Violation");
@@ -64,7 +73,7 @@ impl Dialogue {
                 subject,
                 queue_group,
                 sid,
-            } => self.handle_subscribe(subject, queue_group, sid, out),
+            } => self.handle_subscribe((subject, queue_group, sid), has_sid(sid), out),
             ClientOp::Unsub { sid, max } => {
                 self.confirm(out);
                 Reaction::Unsubscribe {
@@ -95,6 +104,17 @@ impl Dialogue {
         }
     }
 
+    /// Takes a control line whose body is still to come; answers are appended to `out`.
+    pub(super) fn handle_line(&self, op: &ClientOp<'_>, out: &mut Vec<u8>) {
+        if let ClientOp::Pub(message) = op
+            && self.is_admitted()
+            && self.client.pedantic
+            && !is_literal(message.subject)
+        {
+            server::err(out, b"Invalid Publish Subject");
+        }
+    }
+
     /// The client broke the protocol: appends what a server says before it closes.
     pub(super) fn handle_violation(error: FrameError, out: &mut Vec<u8>) {
         if let Some(text) = error.server_answer() {
@@ -112,7 +132,7 @@ impl Dialogue {
     }
 
     fn handle_connect<'a>(&mut self, json: &[u8], out: &mut Vec<u8>) -> Reaction<'a> {
-        let Ok(connect) = Connect::parse(json) else {
+        let Ok(connect) = self.client.updated(json) else {
             return Reaction::Close;
         };
         let refusal = connect.refusal();
@@ -126,7 +146,7 @@ impl Dialogue {
         self.is_connected = true;
         self.client = connect;
         self.confirm(out);
-        if is_again {
+        if is_again && self.version.is_2_14() {
             Reaction::Forget
         } else {
             Reaction::Nothing
@@ -144,12 +164,14 @@ impl Dialogue {
     }
 
     fn handle_publish<'a>(&self, message: PubView<'a>, out: &mut Vec<u8>) -> Reaction<'a> {
-        // Without leave in CONNECT a header is a protocol error, and servers close without a word.
-        if !message.header_digits.is_empty() && !self.client.headers {
-            return Reaction::Close;
+        let reserved_reply = message.reply.filter(|reply| is_reserved_reply(reply));
+        if is_reserved(message.subject, self.version) {
+            deny(out, "Publish to", message.subject);
+            return Reaction::Nothing;
         }
-        if self.client.pedantic && !is_literal(message.subject) {
-            server::err(out, b"Invalid Publish Subject");
+        if let Some(reply) = reserved_reply {
+            deny(out, "Publish with Reply of", reply);
+            return Reaction::Nothing;
         }
         self.confirm(out);
         Reaction::Publish(message)
@@ -157,20 +179,20 @@ impl Dialogue {
 
     fn handle_subscribe<'a>(
         &self,
-        subject: &'a [u8],
-        queue_group: Option<&'a [u8]>,
-        sid: &'a [u8],
+        (subject, queue_group, sid): (&'a [u8], Option<&'a [u8]>, &'a [u8]),
+        is_known: bool,
         out: &mut Vec<u8>,
     ) -> Reaction<'a> {
-        if !is_pattern(subject) {
-            server::err(out, b"Invalid Subject");
+        if queue_group == Some(b"_sys_") {
+            let mut text = b"Permissions Violation for Subscription to ".to_vec();
+            server::quote(&mut text, subject);
+            text.extend_from_slice(b" using queue \"_sys_\"");
+            server::err(out, &text);
             return Reaction::Nothing;
         }
-        if queue_group == Some(b"_sys_") {
-            let mut text = b"Permissions Violation for Subscription to \"".to_vec();
-            text.extend_from_slice(subject);
-            text.extend_from_slice(b"\" using queue \"_sys_\"");
-            server::err(out, &text);
+        // A subscription that is there already is not looked at again.
+        if !is_known && !is_pattern(subject) {
+            server::err(out, b"Invalid Subject");
             return Reaction::Nothing;
         }
         self.confirm(out);
@@ -186,6 +208,24 @@ impl Dialogue {
             server::ok(out);
         }
     }
+}
+
+/// Says that publishing is not permitted.
+fn deny(out: &mut Vec<u8>, what: &str, subject: &[u8]) {
+    let mut text = format!("Permissions Violation for {what} ").into_bytes();
+    server::quote(&mut text, subject);
+    server::err(out, &text);
+}
+
+/// Subjects that servers use among themselves.
+fn is_reserved(subject: &[u8], version: ServerVersion) -> bool {
+    subject.starts_with(b"_GR_.") || (version.is_2_11() && subject.starts_with(b"$NRG."))
+}
+
+fn is_reserved_reply(reply: &[u8]) -> bool {
+    [b"_R_.".as_slice(), b"_GR_.", b"$JS.ACK."]
+        .iter()
+        .any(|start| reply.starts_with(start))
 }
 
 fn refuse<'a>(out: &mut Vec<u8>, text: &[u8]) -> Reaction<'a> {
@@ -221,6 +261,7 @@ mod tests {
             ClientOp::Connect {
                 json: json.as_bytes(),
             },
+            |_| false,
             &mut out,
         );
         (reaction == Reaction::Close, String::from_utf8(out).unwrap())
@@ -246,7 +287,7 @@ mod tests {
         );
         let mut out = Vec::new();
         assert_eq!(
-            dialogue(token()).handle(ClientOp::Ping, &mut out),
+            dialogue(token()).handle(ClientOp::Ping, |_| false, &mut out),
             Reaction::Close
         );
         assert_eq!(out, refused.as_bytes());
@@ -257,10 +298,10 @@ mod tests {
         let mut dialogue = dialogue(None);
         connect(&mut dialogue, r#"{"verbose":false,"protocol":1}"#);
         let mut out = Vec::new();
-        dialogue.handle(ClientOp::Ping, &mut out);
+        dialogue.handle(ClientOp::Ping, |_| false, &mut out);
         assert!(out.starts_with(b"PONG\r\nINFO {"), "{}", out.escape_ascii());
         out.clear();
-        dialogue.handle(ClientOp::Ping, &mut out);
+        dialogue.handle(ClientOp::Ping, |_| false, &mut out);
         assert_eq!(out, b"PONG\r\n");
     }
 
@@ -268,8 +309,14 @@ mod tests {
     fn a_second_connect_ends_the_subscriptions() {
         let mut dialogue = dialogue(None);
         let json = ClientOp::Connect { json: b"{}" };
-        assert_eq!(dialogue.handle(json, &mut Vec::new()), Reaction::Nothing);
-        assert_eq!(dialogue.handle(json, &mut Vec::new()), Reaction::Forget);
+        assert_eq!(
+            dialogue.handle(json, |_| false, &mut Vec::new()),
+            Reaction::Nothing
+        );
+        assert_eq!(
+            dialogue.handle(json, |_| false, &mut Vec::new()),
+            Reaction::Forget
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::wire::PubView;
 use crate::wire::encode::server::{Deliver, Token};
 
 use super::faults::{Direction, FaultStatistics, Faults};
-use super::options::BrokerOptions;
+use super::options::{BrokerOptions, ServerVersion};
 use super::outbound::{End, Outbound};
 use super::routes::Routes;
 
@@ -21,6 +21,7 @@ pub(super) struct Hub {
     published: u64,
     delivered: u64,
     frame: Vec<u8>,
+    version: ServerVersion,
 }
 
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl Hub {
             published: 0,
             delivered: 0,
             frame: Vec::new(),
+            version: options.version,
         }
     }
 
@@ -166,16 +168,17 @@ impl Hub {
         let Some(reply) = request.reply else {
             return;
         };
-        let Some((target, sid)) = self
-            .routes
-            .own_match(publisher, reply)
-            .and_then(|id| self.routes.count(id))
-        else {
+        // Not a message of anybody's: it does not count towards a maximum.
+        let Some(sid) = self.routes.own_match(publisher, reply).map(<[u8]>::to_vec) else {
             return;
         };
-        let mut block = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
-        block.extend(request.subject.iter().filter(|byte| **byte != b'\r'));
-        block.extend_from_slice(b"\r\n\r\n");
+        let mut block = b"NATS/1.0 503\r\n".to_vec();
+        if self.version.is_2_12() {
+            block.extend_from_slice(b"Nats-Subject: ");
+            block.extend_from_slice(request.subject);
+            block.extend_from_slice(b"\r\n");
+        }
+        block.extend_from_slice(b"\r\n");
         let answer = PubView {
             subject: reply,
             reply: None,
@@ -184,6 +187,6 @@ impl Hub {
             header_digits: &[],
             total_digits: &[],
         };
-        self.deliver(now, target, &sid, &answer);
+        self.deliver(now, publisher, &sid, &answer);
     }
 }

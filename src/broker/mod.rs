@@ -6,7 +6,8 @@
 //!   socket <-- Outbound (bounded, with faults) <---------------+
 //! ```
 //!
-//! It answers as nats-server 2.12 does for everything on the client protocol. It keeps nothing on
+//! It answers as nats-server does for everything on the client protocol, as the version that
+//! [`BrokerOptions::version`] names. It keeps nothing on
 //! disk and knows no other servers: for those there is nats-server.
 
 mod dialogue;
@@ -18,5 +19,5 @@ mod routes;
 mod server;
 
 pub use faults::{Direction, FaultPlan, FaultRule, FaultStatistics};
-pub use options::{BrokerOptions, Credentials};
+pub use options::{BrokerOptions, Credentials, ServerVersion, ServerVersionError};
 pub use server::{Broker, BrokerStatistics};

@@ -1,6 +1,7 @@
 //! What an embedded server allows and announces.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::wire::Limits;
@@ -27,6 +28,8 @@ pub struct BrokerOptions {
     /// How long a connection that is being closed is still read, so that the client sees the last
     /// words instead of a reset. Default 100 ms.
     pub linger: Duration,
+    /// Whose answers it gives, where versions of nats-server differ. Default 2.15.0.
+    pub version: ServerVersion,
     /// Whether a second INFO follows the first PONG, as since 2.12. Default true.
     pub sends_connect_info: bool,
     /// What goes wrong. Default: nothing.
@@ -45,12 +48,66 @@ impl Default for BrokerOptions {
             pending_bytes_max: 64 << 20,
             write_deadline: Duration::from_secs(10),
             linger: Duration::from_millis(100),
+            version: ServerVersion::default(),
             sends_connect_info: true,
             faults: FaultPlan::default(),
             seed: 0,
         }
     }
 }
+
+/// A version of nats-server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "versions have three numbers")]
+pub struct ServerVersion(pub u16, pub u16, pub u16);
+
+impl ServerVersion {
+    /// What servers agree about among themselves is not open to clients.
+    pub(super) fn is_2_11(self) -> bool {
+        self >= Self(2, 11, 0)
+    }
+
+    /// 503 names the subject that nobody hears, and INFO follows the first PONG.
+    pub(super) fn is_2_12(self) -> bool {
+        self >= Self(2, 12, 0)
+    }
+
+    /// A second CONNECT ends the subscriptions.
+    pub(super) fn is_2_14(self) -> bool {
+        self >= Self(2, 14, 0)
+    }
+}
+
+impl Default for ServerVersion {
+    fn default() -> Self {
+        Self(2, 15, 0)
+    }
+}
+
+impl FromStr for ServerVersion {
+    type Err = ServerVersionError;
+
+    /// Reads `2.12.8`; what follows a `-` in it is left out.
+    fn from_str(text: &str) -> Result<Self, ServerVersionError> {
+        let numbers = text.split_once('-').map_or(text, |(numbers, _)| numbers);
+        let mut numbers = numbers.split('.').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten().ok_or(ServerVersionError);
+        Ok(Self(next()?, next()?, next()?))
+    }
+}
+
+/// A text is no version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerVersionError;
+
+impl fmt::Display for ServerVersionError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("version is not three numbers such as `2.12.8`")
+    }
+}
+
+impl std::error::Error for ServerVersionError {}
 
 /// What a client must present. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]

@@ -93,12 +93,7 @@ impl Routes {
 
     /// Forgets a connection's subscriptions.
     pub(super) fn forget(&mut self, connection: u64) {
-        let ids: Vec<u64> = self
-            .by_name
-            .range((connection, Vec::new())..)
-            .take_while(|((owner, _), _)| *owner == connection)
-            .map(|(_, id)| *id)
-            .collect();
+        let ids: Vec<u64> = self.of(connection).collect();
         for id in ids {
             self.remove(id);
         }
@@ -143,16 +138,29 @@ impl Routes {
         Some(target)
     }
 
-    /// The sid of a plain subscription of `connection` that matches.
-    pub(super) fn own_match(&self, connection: u64, subject: &[u8]) -> Option<u64> {
+    /// The sid of the plain subscription of `connection` that matches, the widest when there are
+    /// several.
+    pub(super) fn own_match(&self, connection: u64, subject: &[u8]) -> Option<&[u8]> {
+        let matching = self.of(connection).filter_map(|id| {
+            let subscription = self.subscriptions.get(&id)?;
+            let is_match = subscription.queue_group.is_none()
+                && pattern_matches(&subscription.pattern, subject);
+            is_match.then_some((rank(&subscription.pattern), id, subscription))
+        });
+        let first = matching.min_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+        first.map(|(_, _, subscription)| subscription.sid.as_slice())
+    }
+
+    /// Whether the connection has a subscription of that name.
+    pub(super) fn has(&self, connection: u64, sid: &[u8]) -> bool {
+        self.by_name.contains_key(&(connection, sid.to_vec()))
+    }
+
+    /// The subscriptions of a connection.
+    fn of(&self, connection: u64) -> impl Iterator<Item = u64> {
         let own = self.by_name.range((connection, Vec::new())..);
-        let own = own.take_while(|((owner, _), _)| *owner == connection);
-        own.map(|(_, id)| *id).find(|id| {
-            self.subscriptions.get(id).is_some_and(|subscription| {
-                subscription.queue_group.is_none()
-                    && pattern_matches(&subscription.pattern, subject)
-            })
-        })
+        own.take_while(move |((owner, _), _)| *owner == connection)
+            .map(|(_, id)| *id)
     }
 
     fn matches(&mut self, subject: &[u8]) -> Arc<Matches> {
@@ -194,14 +202,22 @@ impl Routes {
     }
 }
 
-/// Orders patterns: at each token `>` before `*` before a literal.
+/// Orders patterns as servers walk through them: `>` first; then, at the last token, a literal
+/// before `*`, and at the others `*` before a literal.
 fn rank(pattern: &[u8]) -> Vec<u8> {
-    let rank = |token: &[u8]| match token {
-        b">" => 0,
-        b"*" => 1,
-        _ => 2,
-    };
-    pattern.split(|byte| *byte == b'.').map(rank).collect()
+    let mut tokens = pattern.split(|byte| *byte == b'.').peekable();
+    let mut ranks = Vec::new();
+    while let Some(token) = tokens.next() {
+        let is_last = tokens.peek().is_none();
+        ranks.push(match token {
+            b">" => 0,
+            b"*" if is_last => 2,
+            b"*" => 1,
+            _ if is_last => 1,
+            _ => 2,
+        });
+    }
+    ranks
 }
 
 #[cfg(test)]

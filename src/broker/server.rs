@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::wire::encode::server;
 use crate::wire::handshake::ServerInfo;
-use crate::wire::{OpKind, Parser, Step};
+use crate::wire::{Frame, OpKind, Parser, Piece, Pieces};
 
 use super::dialogue::{Dialogue, Reaction};
 use super::faults::FaultStatistics;
@@ -191,12 +191,15 @@ impl Shared {
         server::info(&mut greeting, &info);
         outbound.say(&greeting);
         let (reader, writer) = tokio::io::split(stream);
+        let parser = Parser::of_client(self.options.limits.with_headers(false));
         let conversation = Conversation {
             shared: Arc::clone(self),
             outbound: Arc::clone(&outbound),
             client,
             dialogue: Dialogue::new(&self.options, &info),
-            parser: Parser::of_client(self.options.limits),
+            pieces: Pieces::new(parser),
+            frame: None,
+            taken: 0,
         };
         let reading = tokio::spawn(conversation.read(reader));
         tokio::spawn(write(Arc::clone(self), client, outbound, writer, reading));
@@ -209,7 +212,10 @@ struct Conversation {
     outbound: Arc<Outbound>,
     client: u64,
     dialogue: Dialogue,
-    parser: Parser,
+    pieces: Pieces,
+    /// The frame that is being read, and its bytes that were looked at.
+    frame: Option<Frame>,
+    taken: usize,
 }
 
 impl Conversation {
@@ -261,22 +267,36 @@ impl Conversation {
         let mut out = Vec::new();
         let mut hub = self.shared.hub();
         let goes_on = loop {
-            let frame = match self.parser.next(buffer) {
-                Ok(Step::Frame(frame)) => frame,
-                Ok(Step::More { .. }) => break true,
+            let unread = buffer.get(self.taken..).unwrap_or_default();
+            let piece = match self.pieces.next(unread) {
+                Ok(piece) => piece,
                 Err(error) => {
                     Dialogue::handle_violation(error, &mut out);
                     break false;
                 }
             };
-            let reaction = self.dialogue.handle(frame.client_op(buffer), &mut out);
+            if piece.is_empty() {
+                break true;
+            }
+            self.taken = self.taken.saturating_add(piece.len());
+            if let Piece::Line(frame) = piece {
+                self.frame = Some(frame);
+                self.dialogue
+                    .handle_line(&frame.client_op(buffer), &mut out);
+            }
+            let Some(frame) = self.frame.filter(|_| self.pieces.is_between_frames()) else {
+                continue;
+            };
+            let client = self.client;
+            let has_sid = |sid: &[u8]| hub.routes.has(client, sid);
+            let op = frame.client_op(buffer);
+            let reaction = self.dialogue.handle(op, has_sid, &mut out);
             let is_publish = matches!(reaction, Reaction::Publish(_));
             if is_publish && !out.is_empty() {
                 // The client's own answers come before messages that it published to itself.
                 self.outbound.say(&out);
                 out.clear();
             }
-            let client = self.client;
             match reaction {
                 Reaction::Nothing => {}
                 Reaction::Publish(message) => {
@@ -297,13 +317,17 @@ impl Conversation {
                 Reaction::Close => break false,
             }
             if frame.kind() == OpKind::Connect {
-                hub.set_headers(client, self.dialogue.client().headers);
+                let has_headers = self.dialogue.client().headers;
+                hub.set_headers(client, has_headers);
+                let limits = self.shared.options.limits;
+                self.pieces.set_limits(limits.with_headers(has_headers));
             }
             if matches!(frame.kind(), OpKind::Ping) && !out.is_empty() {
                 self.outbound.say(&out);
                 out.clear();
             }
             buffer.advance(frame.len());
+            self.taken = 0;
         };
         drop(hub);
         self.outbound.say(&out);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::client::{Client, ConnectOptions};
+use crate::session::ServerAddr;
 use crate::subject::Subject;
 
 /// How to connect.
@@ -49,6 +50,11 @@ pub(super) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
+    /// The servers, without connecting.
+    pub(super) fn servers(&self) -> Result<Vec<ServerAddr>, Box<dyn Error>> {
+        Ok(ServerAddr::parse_list(&self.server)?)
+    }
+
     /// Connects. Credentials in a URL go first, then the token, then user and password.
     pub(super) async fn connect(&self) -> Result<Client, Box<dyn Error>> {
         let prefix = Subject::new(&self.inbox_prefix)

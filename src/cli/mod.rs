@@ -4,6 +4,7 @@ mod connection;
 mod demo;
 mod dump;
 mod faults;
+mod fuzz;
 mod publish;
 mod record;
 mod serve;
@@ -32,6 +33,7 @@ enum Command {
     Pub(publish::PublishArgs),
     Sub(subscribe::SubscribeArgs),
     Dump(dump::DumpArgs),
+    Fuzz(fuzz::FuzzArgs),
 }
 
 /// Runs the program with the process's arguments.
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
                 Command::Demo(args) => demo::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
                 Command::Pub(args) => publish::run(args, &arguments.connection).await,
+                Command::Fuzz(args) => fuzz::run(args, &arguments.connection).await,
                 Command::Dump(args) => dump::run(&args),
                 Command::Sub(args) => subscribe::run(args, &arguments.connection).await,
             }

@@ -24,6 +24,8 @@ pub enum FrameError {
     ArgumentCount,
     /// A size is not one to nine digits.
     BadSize,
+    /// Headers are not allowed on this connection.
+    HeadersRefused,
     /// The headers are declared longer than headers and payload together.
     HeaderLargerThanTotal,
     /// The payload is not followed by CR LF.
@@ -40,6 +42,7 @@ impl FrameError {
             Self::PayloadTooLong { .. } => "payload_too_long",
             Self::ArgumentCount => "argument_count",
             Self::BadSize => "bad_size",
+            Self::HeadersRefused => "headers_refused",
             Self::HeaderLargerThanTotal => "header_larger_than_total",
             Self::PayloadTerminator => "payload_terminator",
         }
@@ -53,7 +56,10 @@ impl FrameError {
             Self::UnknownOp | Self::PayloadTerminator => Some("Unknown Protocol Operation"),
             Self::LineTooLong { .. } => Some("maximum control line exceeded"),
             Self::PayloadTooLong { .. } => Some("Maximum Payload Violation"),
-            Self::ArgumentCount | Self::BadSize | Self::HeaderLargerThanTotal => None,
+            Self::ArgumentCount
+            | Self::BadSize
+            | Self::HeadersRefused
+            | Self::HeaderLargerThanTotal => None,
         }
     }
 }
@@ -68,6 +74,7 @@ impl fmt::Display for FrameError {
             }
             Self::ArgumentCount => out.write_str("operation has a wrong number of arguments"),
             Self::BadSize => out.write_str("size is not one to nine digits"),
+            Self::HeadersRefused => out.write_str("headers are not allowed on this connection"),
             Self::HeaderLargerThanTotal => {
                 out.write_str("declared header length exceeds the total length")
             }

@@ -237,6 +237,9 @@ impl Parser {
             (Speaker::Client, b"HPUB") if buffer.get(4) == Some(&b' ') => (OpKind::Hpub, 5),
             _ => return None,
         };
+        if !self.limits.allows_headers && matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
+            return None;
+        }
         let args = buffer.get(args_at..)?;
         let line_end = memchr(b'\n', args)?;
         let args = args.get(..line_end)?.strip_suffix(b"\r")?;
@@ -382,6 +385,9 @@ impl Parser {
         let Some(line_end) = line_end else {
             return Ok(None);
         };
+        if !self.limits.allows_headers && matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
+            return Err(FrameError::HeadersRefused);
+        }
         let line = Line {
             args,
             args_at: offset(args_at),

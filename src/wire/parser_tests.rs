@@ -367,3 +367,15 @@ fn a_handshake_without_an_argument_is_refused() {
         "JSON is the handshake's"
     );
 }
+
+#[test]
+fn headers_without_leave_are_refused_at_their_line() {
+    let bytes = b"HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\n";
+    let limits = Limits::CLIENT_OPS.with_headers(false);
+    for len in [14, bytes.len()] {
+        let mut parser = Parser::of_client(limits);
+        assert_eq!(parser.next(&bytes[..len]), Err(FrameError::HeadersRefused));
+    }
+    assert_eq!(FrameError::HeadersRefused.server_answer(), None);
+    assert!(first(Parser::of_client(limits), b"PUB a 0\r\n\r\n").is_ok());
+}

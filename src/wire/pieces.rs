@@ -6,6 +6,7 @@
 
 use super::error::FrameError;
 use super::frame::{Frame, at};
+use super::limits::Limits;
 use super::parser::{Parser, has_terminator};
 
 /// What [`Pieces::next`] found at the beginning of the buffer.
@@ -130,6 +131,11 @@ impl Pieces {
         }
     }
 
+    /// Replaces the limits, from the next control line on.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.parser.set_limits(limits);
+    }
+
     /// Whether the stream may end here: between two frames, as far as it was handed in.
     #[must_use]
     pub const fn is_between_frames(&self) -> bool {
@@ -140,7 +146,7 @@ impl Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Limits, Step};
+    use crate::wire::Step;
 
     const STREAM: &[u8] = b"PING\r\nHMSG a 1 r 12 17\r\nNATS/1.0\r\n\r\nhello\r\nMSG b 2 0\r\n\r\n\
         HMSG a 1 4 4\r\nNATS\r\n+OK\r\n";

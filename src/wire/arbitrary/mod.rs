@@ -15,7 +15,7 @@
 //!
 //! let entropy = [7; 256];
 //! let damaged = NearlyValid::<ClientSession>::arbitrary(&mut Unstructured::new(&entropy))?;
-//! println!("{:?}: {}", damaged.mutations, damaged.bytes.escape_ascii());
+//! println!("{:?}: {}", damaged.mutations, damaged.to_bytes().escape_ascii());
 //! # Ok::<(), arbitrary::Error>(())
 //! ```
 

@@ -93,8 +93,8 @@ pub struct NearlyValid<S> {
     pub session: S,
     /// What was done to it.
     pub mutations: Vec<Mutation>,
-    /// What came out.
-    pub bytes: Vec<u8>,
+    /// What came out, operation by operation.
+    pub frames: Vec<Vec<u8>>,
 }
 
 impl<'a, S: Frames + Arbitrary<'a>> Arbitrary<'a> for NearlyValid<S> {
@@ -116,7 +116,7 @@ impl<'a, S: Frames + Arbitrary<'a>> Arbitrary<'a> for NearlyValid<S> {
         Ok(Self {
             session,
             mutations,
-            bytes: frames.concat(),
+            frames,
         })
     }
 }
@@ -124,6 +124,14 @@ impl<'a, S: Frames + Arbitrary<'a>> Arbitrary<'a> for NearlyValid<S> {
 impl<'a> Arbitrary<'a> for Mutation {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         u.choose(&ALL).copied()
+    }
+}
+
+impl<S> NearlyValid<S> {
+    /// All bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.frames.concat()
     }
 }
 

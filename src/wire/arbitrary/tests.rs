@@ -98,12 +98,12 @@ fn every_mutation_is_used_and_the_damage_is_found() {
     let mut errors = BTreeMap::new();
     for seed in 0..20_000 {
         let damaged: NearlyValid<ClientSession> = make(seed);
-        let is_untouched = damaged.bytes == damaged.session.to_bytes();
+        let is_untouched = damaged.to_bytes() == damaged.session.to_bytes();
         assert!(is_untouched || !damaged.mutations.is_empty(), "seed {seed}");
         for mutation in &damaged.mutations {
             *uses.entry(mutation.name()).or_insert(0) += 1;
         }
-        let (_, _, error) = read(Parser::of_client(Limits::CLIENT_OPS), &damaged.bytes);
+        let (_, _, error) = read(Parser::of_client(Limits::CLIENT_OPS), &damaged.to_bytes());
         *errors
             .entry(error.map_or("none", FrameError::name))
             .or_insert(0) += 1;
@@ -117,7 +117,7 @@ fn every_mutation_is_used_and_the_damage_is_found() {
 fn the_same_bytes_make_the_same_session_and_none_make_a_short_one() {
     let one: NearlyValid<ServerSession> = make(7);
     assert_eq!(one, make(7));
-    assert_ne!(one.bytes, make::<NearlyValid<ServerSession>>(8).bytes);
+    assert_ne!(one.frames, make::<NearlyValid<ServerSession>>(8).frames);
     let nothing = ClientSession::arbitrary(&mut Unstructured::new(&[])).unwrap();
     assert!(nothing.operations.len() <= 2, "{nothing:?}");
 }

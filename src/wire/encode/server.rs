@@ -108,6 +108,42 @@ pub fn err(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(b"'\r\n");
 }
 
+/// Appends `bytes` in double quotes, as servers quote subjects: escaped where they are not
+/// printable text.
+pub fn quote(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            quote_character(out, character);
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn quote_character(out: &mut Vec<u8>, character: char) {
+    let code = u32::from(character);
+    // The standard library leaves printable characters as they are; quotes are for us to escape.
+    let is_printable = character.escape_debug().count() == 1 || matches!(character, '\'');
+    let text = match character {
+        '"' | '\\' => format!("\\{character}"),
+        '\u{7}' => "\\a".to_owned(),
+        '\u{8}' => "\\b".to_owned(),
+        '\u{b}' => "\\v".to_owned(),
+        '\u{c}' => "\\f".to_owned(),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        _ if is_printable => character.to_string(),
+        _ if code < 0x80 => format!("\\x{code:02x}"),
+        _ if code < 0x1_0000 => format!("\\u{code:04x}"),
+        _ => format!("\\U{code:08x}"),
+    };
+    out.extend_from_slice(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +189,17 @@ mod tests {
         let mut out = Vec::new();
         err(&mut out, b"a\r\nPING");
         assert_eq!(out, b"-ERR 'a  PING'\r\n");
+    }
+
+    #[test]
+    fn what_is_quoted_is_unquoted_again() {
+        let bytes = b"it's \"a\"\\\0\x07\x7f\xc3\xa9\xff\xc2\xa0\r\n\t\x0b\xf0\x9f\x98\x80";
+        let mut text = b"Permissions Violation for Publish to ".to_vec();
+        quote(&mut text, bytes);
+        let quoted = r#""it's \"a\"\\\x00\a\x7f\xff\u00a0\r\n\t\v"#;
+        let shown = String::from_utf8(text.clone()).unwrap();
+        assert!(shown.replace('\u{e9}', "").contains(quoted), "{shown}");
+        let violation = crate::wire::Violation::parse(&text).unwrap();
+        assert_eq!(violation.subject, bytes);
     }
 }

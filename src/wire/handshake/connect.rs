@@ -90,11 +90,20 @@ impl Connect {
     ///
     /// [`HandshakeError::Json`] when it is malformed or a known field has another type.
     pub fn parse(json: &[u8]) -> Result<Self, HandshakeError> {
-        let Some(Fields(fields)) = read(String::from_utf8_lossy(json).as_bytes())? else {
+        Self::default().updated(json)
+    }
+
+    /// Reads the JSON of a further CONNECT: what it leaves out stays as it is here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connect::parse`].
+    pub fn updated(&self, json: &[u8]) -> Result<Self, HandshakeError> {
+        let fields: Option<Fields> = read(String::from_utf8_lossy(json).as_bytes())?;
+        let Value::Object(mut known) = serde_json::to_value(self).map_err(json_error)? else {
             return Ok(Self::default());
         };
-        let mut known = Map::new();
-        for (name, value) in fields {
+        for (name, value) in fields.map(|Fields(fields)| fields).unwrap_or_default() {
             let mut names = NAMES.iter();
             match names.find(|known| known.eq_ignore_ascii_case(&name)) {
                 Some(_) if value.is_null() => {}
@@ -248,6 +257,17 @@ mod tests {
         assert_eq!(Connect::parse(&connect.to_json()), Ok(connect));
         let name = Connect::parse(b"{\"name\":\"a\xff\"}").unwrap().name;
         assert_eq!(name.as_deref(), Some("a\u{fffd}"));
+    }
+
+    #[test]
+    fn a_further_connect_changes_what_it_names() {
+        let first = Connect::parse(br#"{"headers":true,"name":"a","echo":false}"#).unwrap();
+        let second = first
+            .updated(br#"{"no_responders":true,"name":"b"}"#)
+            .unwrap();
+        assert!(second.headers && second.no_responders && !second.echo);
+        assert_eq!(second.name.as_deref(), Some("b"));
+        assert!(first.updated(b"{").is_err());
     }
 
     #[test]

@@ -57,6 +57,9 @@ fn publish<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
 fn publish_with_headers<'a>(limits: Limits) -> impl Rule<'a, ClientOp<'a>> {
     move |input: &'a [u8]| {
         let (rest, line) = arguments(limits).parse(input)?;
+        if !limits.allows_headers {
+            return Err(refusal(FrameError::HeadersRefused));
+        }
         let (subject, reply, headers, total) = match *fields(line, is_blank) {
             [subject, headers, total] => (subject, None, headers, total),
             [subject, reply, headers, total] => (subject, Some(reply), headers, total),

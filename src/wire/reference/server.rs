@@ -53,6 +53,9 @@ fn msg<'a>(limits: Limits) -> impl Rule<'a, ServerOp<'a>> {
 fn hmsg<'a>(limits: Limits) -> impl Rule<'a, ServerOp<'a>> {
     move |input: &'a [u8]| {
         let (rest, line) = arguments(limits).parse(input)?;
+        if !limits.allows_headers {
+            return Err(refusal(FrameError::HeadersRefused));
+        }
         let (subject, sid, reply, headers, total) = match *fields(line, is_blank) {
             [subject, sid, headers, total] => (subject, sid, None, headers, total),
             [subject, sid, reply, headers, total] => (subject, sid, Some(reply), headers, total),
