@@ -398,7 +398,7 @@ fn lengthen(draft: &mut Draft, u: &mut Unstructured<'_>) -> Result<()> {
     let missing = wanted.saturating_sub(words.saturating_add(blanks));
     if let Some(argument) = draft.arguments.first_mut() {
         let filler = if is_json { b' ' } else { b'l' };
-        let at = usize::from(is_json);
+        let at = usize::from(is_json).min(argument.len());
         argument.splice(at..at, std::iter::repeat_n(filler, missing));
     }
     Ok(())

@@ -121,3 +121,23 @@ fn the_same_bytes_make_the_same_session_and_none_make_a_short_one() {
     let nothing = ClientSession::arbitrary(&mut Unstructured::new(&[])).unwrap();
     assert!(nothing.operations.len() <= 2, "{nothing:?}");
 }
+
+#[test]
+fn damage_may_be_damaged_again() {
+    for seed in 0..20_000 {
+        let mut jitter = Jitter::new(seed);
+        let entropy = entropy(seed, 256);
+        let mut u = Unstructured::new(&entropy);
+        let len = usize::try_from(jitter.below(40)).unwrap();
+        let mut frame = entropy[..len].to_vec();
+        if jitter.hits(0.7) {
+            frame = make::<ClientOperation>(seed).to_bytes();
+        }
+        for _ in 0..4 {
+            frame = Mutation::arbitrary(&mut u)
+                .unwrap()
+                .apply(&frame, &mut u)
+                .unwrap();
+        }
+    }
+}
