@@ -175,8 +175,10 @@ async fn a_hostile_server_gets_nothing_but_the_protocol_out_of_the_client() {
     for _ in 0..CONNECTIONS {
         let address = address.clone();
         connections.push(tokio::spawn(async move {
-            let mut redial = RedialOptions::default();
-            redial.attempts_max = Some(1);
+            let redial = RedialOptions {
+                attempts_max: Some(1),
+                ..RedialOptions::default()
+            };
             let options = ConnectOptions::new()
                 .connect_timeout(Duration::from_secs(2))
                 .redial(redial);
