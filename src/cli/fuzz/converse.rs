@@ -41,6 +41,16 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Without refusals that repeat the one before them.
+    pub(super) fn told_once(&self) -> Self {
+        let mut once = self.clone();
+        once.frames
+            .dedup_by(|later, earlier| later == earlier && later.starts_with(b"-ERR"));
+        once
+    }
+}
+
 impl End {
     pub(super) const fn name(self) -> &'static str {
         match self {

@@ -167,8 +167,12 @@ impl Target {
         if found == expected {
             return Outcome::Agreed;
         }
-        if session.has_inner_cr && session.bytes.len() > FIRST_READ_BYTES {
+        let is_long = session.bytes.len() > FIRST_READ_BYTES;
+        if is_long && session.has_inner_cr {
             return Outcome::Explained("a CR inside a line that is read in several pieces");
+        }
+        if is_long && found.told_once() == expected.told_once() {
+            return Outcome::Explained("a refusal that is repeated for each read of the message");
         }
         Outcome::Differs
     }
