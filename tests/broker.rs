@@ -334,6 +334,27 @@ async fn a_connection_within_the_process_speaks_the_same() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_refused_at_the_first_byte() {
+    let (_broker, address) = broker(|options| {
+        options.credentials = Some(Credentials::Token("t".into()));
+    })
+    .await;
+    for said in ["P", "\r\n", "XYZ\r\n"] {
+        let mut stream = raw(&address).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        end.unwrap().unwrap();
+        let refused = "-ERR 'Authorization Violation'\\r\\n";
+        assert_eq!(
+            heard.escape_ascii().to_string().replace("\\'", "'"),
+            refused,
+            "{said:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn credentials_are_checked_and_silence_is_not_waited_for() {
     let (_broker, address) = broker(|options| {
         options.credentials = Some(Credentials::Token("t".into()));

@@ -62,10 +62,6 @@ impl Dialogue {
         has_sid: impl Fn(&[u8]) -> bool,
         out: &mut Vec<u8>,
     ) -> Reaction<'a> {
-        let needs_connect = self.credentials.is_some() && !self.is_connected;
-        if needs_connect && !matches!(op, ClientOp::Connect { .. }) {
-            return refuse(out, b"Authorization Violation");
-        }
         match op {
             ClientOp::Connect { json } => self.handle_connect(json, out),
             ClientOp::Pub(message) => self.handle_publish(message, out),
@@ -107,12 +103,22 @@ impl Dialogue {
     /// Takes a control line whose body is still to come; answers are appended to `out`.
     pub(super) fn handle_line(&self, op: &ClientOp<'_>, out: &mut Vec<u8>) {
         if let ClientOp::Pub(message) = op
-            && self.is_admitted()
             && self.client.pedantic
             && !is_literal(message.subject)
         {
             server::err(out, b"Invalid Publish Subject");
         }
+    }
+
+    /// Whether an operation may begin with `byte`: only CONNECT, before the client has introduced
+    /// itself where it must.
+    pub(super) const fn may_begin(&self, byte: u8) -> bool {
+        self.is_admitted() || matches!(byte, b'C' | b'c')
+    }
+
+    /// A client that has to introduce itself says something else first.
+    pub(super) fn handle_stranger(out: &mut Vec<u8>) {
+        server::err(out, b"Authorization Violation");
     }
 
     /// The client broke the protocol: appends what a server says before it closes.
@@ -285,12 +291,11 @@ mod tests {
             connect(&mut dialogue(token()), right),
             (false, String::new())
         );
-        let mut out = Vec::new();
-        assert_eq!(
-            dialogue(token()).handle(ClientOp::Ping, |_| false, &mut out),
-            Reaction::Close
-        );
-        assert_eq!(out, refused.as_bytes());
+        let stranger = dialogue(token());
+        assert!(!stranger.may_begin(b'P') && stranger.may_begin(b'c'));
+        let mut known = dialogue(token());
+        connect(&mut known, right);
+        assert!(known.may_begin(b'P') && dialogue(None).may_begin(b'P'));
     }
 
     #[test]

@@ -268,6 +268,15 @@ impl Conversation {
         let mut hub = self.shared.hub();
         let goes_on = loop {
             let unread = buffer.get(self.taken..).unwrap_or_default();
+            let begins = self
+                .pieces
+                .is_between_frames()
+                .then(|| unread.first())
+                .flatten();
+            if begins.is_some_and(|byte| !self.dialogue.may_begin(*byte)) {
+                Dialogue::handle_stranger(&mut out);
+                break false;
+            }
             let piece = match self.pieces.next(unread) {
                 Ok(piece) => piece,
                 Err(error) => {
