@@ -254,8 +254,9 @@ impl Session {
                     return self.finish(Some(reason), outbox);
                 }
                 self.report(Event::Disconnected { reason, in_doubt });
-                self.redial.begin(now);
-                self.phase = Phase::Waiting { due: now };
+                self.phase = Phase::Waiting {
+                    due: self.redial.resume(now),
+                };
             }
             Phase::Dialing | Phase::AwaitingInfo | Phase::StartingTls | Phase::AwaitingPong => {
                 self.handle_failed_dial(now, reason, outbox);
@@ -465,7 +466,7 @@ impl Session {
         self.phase = Phase::Connected;
         self.deadline = None;
         self.keepalive = Keepalive::new(self.options.keepalive, now);
-        self.redial.note_success(&server);
+        self.redial.note_success(&server, now);
         self.generation = self.generation.saturating_add(1);
         outbox.open(self.subscriptions.replay());
         self.report(Event::Connected {

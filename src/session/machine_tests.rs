@@ -1,6 +1,7 @@
 //! Tests of the session: dialogues with a server, told line by line.
 
 use super::*;
+use crate::session::redial::SETTLED_TIME;
 use crate::session::{OutboxLimits, WriteBatch};
 use crate::subject::SubjectRef;
 use crate::wire::encode::Publish;
@@ -210,6 +211,7 @@ fn subscriptions_and_waiting_messages_survive_a_lost_connection() {
         format!("SUB a.* {sid}\r\nPUB a 1\r\nx\r\n")
     );
     dialogue.publish();
+    dialogue.now += SETTLED_TIME;
     dialogue.lose();
     assert_eq!(
         dialogue.told(),

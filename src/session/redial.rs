@@ -33,6 +33,9 @@ impl Default for RedialOptions {
 /// quarter of the time that it was away.
 const PAUSE_SHARE: u32 = 4;
 
+/// A connection that has lasted so long was a good one.
+pub(super) const SETTLED_TIME: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(crate) struct Redial {
     servers: Vec<Server>,
@@ -40,6 +43,7 @@ pub(crate) struct Redial {
     options: RedialOptions,
     away_since: Duration,
     attempts: u64,
+    connected_at: Duration,
     jitter: Jitter,
 }
 
@@ -67,6 +71,7 @@ impl Redial {
             options,
             away_since: Duration::ZERO,
             attempts: 0,
+            connected_at: Duration::ZERO,
             jitter: Jitter::new(seed),
         }
     }
@@ -75,6 +80,18 @@ impl Redial {
     pub(crate) const fn begin(&mut self, now: Duration) {
         self.away_since = now;
         self.attempts = 0;
+    }
+
+    /// A connection is lost; returns when to dial.
+    ///
+    /// At once, unless it was lost soon after its handshake: the outage before it goes on then, so
+    /// that a server which accepts and drops is not dialed without a pause.
+    pub(crate) fn resume(&mut self, now: Duration) -> Duration {
+        if now.saturating_sub(self.connected_at) < SETTLED_TIME {
+            return self.due_after_failure(now);
+        }
+        self.begin(now);
+        now
     }
 
     /// The server to dial now; it goes to the end of the line.
@@ -135,7 +152,8 @@ impl Redial {
     }
 
     /// `addr` accepted us.
-    pub(crate) fn note_success(&mut self, addr: &ServerAddr) {
+    pub(crate) fn note_success(&mut self, addr: &ServerAddr, now: Duration) {
+        self.connected_at = now;
         if let Some(server) = self.servers.iter_mut().find(|server| server.addr == *addr) {
             server.auth_failures = 0;
         }
@@ -197,11 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_lost_right_behind_its_handshake_does_not_end_the_outage() {
+        let mut redial = redial("a");
+        redial.begin(Duration::ZERO);
+        let addr = redial.next_server().unwrap();
+        let mut now = Duration::from_millis(1);
+        for _ in 0..100 {
+            redial.note_success(&addr, now);
+            let due = redial.resume(now);
+            assert!(due >= now + Duration::from_millis(5), "{now:?} {due:?}");
+            now = due;
+        }
+        assert!(now > Duration::from_secs(60), "pauses grow, {now:?}");
+        redial.note_success(&addr, now);
+        now += SETTLED_TIME;
+        assert_eq!(
+            redial.resume(now),
+            now,
+            "a good one is dialed again at once"
+        );
+    }
+
+    #[test]
     fn a_second_refusal_of_the_same_credentials_ends_the_session() {
         let mut redial = redial("a");
         let addr = redial.next_server().unwrap();
         assert!(!redial.note_auth_failure(&addr));
-        redial.note_success(&addr);
+        redial.note_success(&addr, Duration::ZERO);
         assert!(!redial.note_auth_failure(&addr));
         assert!(redial.note_auth_failure(&addr));
     }
