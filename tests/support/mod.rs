@@ -120,6 +120,14 @@ impl RealServer {
         }
     }
 
+    /// Sends it a signal, `TERM` or `USR2` for instance.
+    pub(crate) fn signal(&self, name: &str) {
+        let child = self.child.as_ref().unwrap();
+        let id = child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.unwrap().success(), "kill -s {name} {id}");
+    }
+
     /// Starts it again after [`kill`](Self::kill), on the same port, and returns once it answers.
     pub(crate) fn restart(&mut self) {
         self.kill();
