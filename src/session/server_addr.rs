@@ -96,7 +96,7 @@ impl FromStr for ServerAddr {
         }
         if let Some(found) = host
             .chars()
-            .find(|c| c.is_whitespace() || c.is_control() || "/?#".contains(*c))
+            .find(|c| c.is_whitespace() || c.is_control() || "/?#[]".contains(*c))
         {
             return Err(ServerAddrError::HostCharacter(found));
         }
@@ -311,6 +311,9 @@ mod tests {
                 "port `99999` in a server address, allowed are 1 to 65535",
             ),
             ("h/x", "`/` in the host of a server address"),
+            // What is shown of a host with a bracket would not read back.
+            ("[[x]", "`[` in the host of a server address"),
+            ("nats://x]:1", "`]` in the host of a server address"),
             (
                 "a%zz@h",
                 "broken % escape in the user or password of a server address",
