@@ -9,6 +9,7 @@
 
 pub mod ack_subject;
 pub mod canary;
+pub mod differential;
 pub mod frame;
 pub mod frame_split;
 pub mod headers;
@@ -17,6 +18,7 @@ mod naive;
 pub mod parse_client;
 pub mod parse_server;
 mod reading;
+pub mod roundtrip;
 pub mod server_addr;
 pub mod subject;
 
@@ -33,12 +35,14 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     target("ack_subject", ack_subject::run),
     //    target("client_bytes", client_bytes::run),
+    target("differential", differential::run),
     target("frame", frame::run),
     target("frame_split", frame_split::run),
     target("headers", headers::run),
     target("parse_client", parse_client::run),
     target("parse_server", parse_server::run),
     //    target("sequence", sequence::run),
+    target("roundtrip", roundtrip::run),
     target("server_addr", server_addr::run),
     //    target("session", session::run),
     target("subject", subject::run),
