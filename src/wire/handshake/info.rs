@@ -1,5 +1,6 @@
 //! INFO as a type: what a server says about itself.
 
+use memchr::memchr_iter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,6 +9,10 @@ use super::{HandshakeError, is_false, read, write};
 /// An INFO longer than this is refused before its JSON is looked at. Clusters of a thousand
 /// servers stay below it.
 pub const INFO_BYTES_MAX: usize = 65_536;
+
+/// An INFO with more values than this is refused before its JSON is looked at: two bytes of a value
+/// take dozens once they are read. Clusters of a thousand servers list a few thousand.
+pub const INFO_VALUES_MAX: usize = 8_192;
 
 /// What a server says about itself. Fields that it left out have their default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,13 +113,20 @@ impl ServerInfo {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`] for more than [`INFO_BYTES_MAX`] bytes, and for JSON that is malformed
-    /// or has a known field of another type.
+    /// [`HandshakeError`] for more than [`INFO_BYTES_MAX`] bytes or [`INFO_VALUES_MAX`] values, and
+    /// for JSON that is malformed or has a known field of another type.
     pub fn parse(json: &[u8]) -> Result<Self, HandshakeError> {
         if json.len() > INFO_BYTES_MAX {
             return Err(HandshakeError::TooLong {
                 found: json.len(),
                 max: INFO_BYTES_MAX,
+            });
+        }
+        let found = memchr_iter(b',', json).count().saturating_add(1);
+        if found > INFO_VALUES_MAX {
+            return Err(HandshakeError::TooManyValues {
+                found,
+                max: INFO_VALUES_MAX,
             });
         }
         read(json)
@@ -206,6 +218,15 @@ mod tests {
             ServerInfo::parse(&long),
             Err(HandshakeError::TooLong { .. })
         ));
+        let many = |count: usize| format!(r#"{{"a":[0{}]}}"#, ",0".repeat(count - 1));
+        assert!(ServerInfo::parse(many(INFO_VALUES_MAX).as_bytes()).is_ok());
+        assert_eq!(
+            ServerInfo::parse(many(INFO_VALUES_MAX + 1).as_bytes()),
+            Err(HandshakeError::TooManyValues {
+                found: 8_193,
+                max: INFO_VALUES_MAX
+            })
+        );
         let deep = [vec![b'['; 30_000], vec![b']'; 30_000]].concat();
         let deep = [br#"{"a":"#.as_slice(), &deep, b"}"].concat();
         assert!(ServerInfo::parse(&deep).is_err(), "and no stack overflow");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use connect::Connect;
 #[cfg(feature = "broker")]
 pub(crate) use connect::INVALID_PROTOCOL;
-pub use info::{INFO_BYTES_MAX, ServerInfo};
+pub use info::{INFO_BYTES_MAX, INFO_VALUES_MAX, ServerInfo};
 
 /// Why the JSON of INFO or CONNECT was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,13 @@ pub enum HandshakeError {
         /// The bound in bytes.
         max: usize,
     },
+    /// It lists more values than the bound.
+    TooManyValues {
+        /// Values, counted by the commas between them.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
     /// It is malformed, in the JSON reader's words.
     Json(String),
 }
@@ -31,6 +38,9 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { found, max } => write!(out, "{found} bytes of JSON exceed {max} bytes"),
+            Self::TooManyValues { found, max } => {
+                write!(out, "{found} values in JSON exceed {max}")
+            }
             Self::Json(text) => out.write_str(text),
         }
     }
