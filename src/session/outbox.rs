@@ -18,6 +18,9 @@ use crate::wire::encode::Publish;
 /// Below it the copy is cheaper than another entry in a vectored write.
 pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16_384;
 
+/// PONGs in one batch; a server that does not read what it asks for makes us hold no more.
+const PONGS_MAX: usize = 1_024;
+
 const PING: &[u8] = b"PING\r\n";
 const PONG: &[u8] = b"PONG\r\n";
 const LINE_END: &[u8] = b"\r\n";
@@ -221,7 +224,7 @@ impl Outbox {
         in_doubt
     }
 
-    /// Moves everything that waits into `batch`, which must be finished.
+    /// Moves everything that waits into `batch`, which must be finished; of many PONGs a part.
     ///
     /// Returns false when there is nothing to write.
     pub fn take(&mut self, batch: &mut WriteBatch) -> bool {
@@ -229,10 +232,11 @@ impl Outbox {
             return false;
         }
         batch.clear();
-        for _ in 0..self.pongs {
+        let pongs = self.pongs.min(PONGS_MAX);
+        for _ in 0..pongs {
             batch.head.extend_from_slice(PONG);
         }
-        self.pongs = 0;
+        self.pongs = self.pongs.saturating_sub(pongs);
         batch.head.append(&mut self.replay);
         std::mem::swap(&mut batch.frames, &mut self.frames);
         std::mem::swap(&mut batch.inserts, &mut self.inserts);
@@ -468,6 +472,20 @@ mod tests {
         assert_eq!(outbox.close(), 2, "2 and 3 were written, 4 still waits");
         outbox.open(Vec::new());
         assert_eq!(outbox.close(), 0, "a doubt is reported once");
+    }
+
+    #[test]
+    fn pongs_that_the_server_does_not_read_are_only_counted() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        for _ in 0..1_025 {
+            outbox.pong();
+        }
+        outbox.publish(&message(b"1"), None).unwrap();
+        let first = [PONG.repeat(1_024).as_slice(), b"PUB a 1\r\n1\r\n"].concat();
+        assert_eq!(written(&mut outbox, usize::MAX), first);
+        assert_eq!(written(&mut outbox, usize::MAX), PONG);
+        assert!(outbox.is_empty());
     }
 
     #[test]
