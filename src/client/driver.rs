@@ -349,7 +349,8 @@ impl Driver {
         };
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
             // Memory grows with what has arrived, never with what a frame declares.
-            self.buffer.reserve(READ_BYTES.max(self.buffer.len()));
+            let len = self.buffer.len();
+            self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));
         }
         let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer))?;
         if count == 0 {
