@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natseq::client::{Client, ConnectOptions, Event, Events, Subscription};
-use natseq::session::LinkError;
+use natseq::session::{LinkError, RedialOptions};
 use natseq::wire::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -173,8 +173,13 @@ impl Rig {
     pub(crate) async fn with(options: ConnectOptions) -> Self {
         let server = Server::listen().await;
         let address = server.address();
+        // Every connection ends soon here, which makes the pauses between them grow.
+        let redial = RedialOptions {
+            pause_max: Duration::from_millis(10),
+            ..RedialOptions::default()
+        };
         // No PING of the client's own among what the script expects.
-        let options = options.ping_interval(PATIENCE * 2);
+        let options = options.ping_interval(PATIENCE * 2).redial(redial);
         let (client, mut peer) = tokio::join!(options.connect(&address), server.accept_honestly());
         let client = client.unwrap();
         let events = client.events();
