@@ -171,7 +171,7 @@ fn floods() -> Vec<Scenario> {
             b"-ERR 'Invalid Subject'\r\n",
         ),
     ];
-    floods
+    let mut scenarios: Vec<_> = floods
         .into_iter()
         .map(|(name, line)| {
             Scenario::new(name, move || {
@@ -179,7 +179,17 @@ fn floods() -> Vec<Scenario> {
                 Box::new(move |scale| goes_on(&repeated(b"", &chunk, 10_000 * scale / FULL)))
             })
         })
-        .collect()
+        .collect();
+    scenarios.push(Scenario::new(
+        "2,000 -ERR of 60,000 bytes, not read",
+        || {
+            let line = ["-ERR '", &"x".repeat(60_000), "'\r\n"]
+                .concat()
+                .into_bytes();
+            Box::new(move |scale| goes_on(&repeated(b"", &line, 2_000 * scale / FULL)))
+        },
+    ));
+    scenarios
 }
 
 fn large_infos() -> Vec<Scenario> {

@@ -33,7 +33,7 @@ pub enum Event {
     },
     /// The server said `-ERR` and did not (yet) close the connection.
     ServerError {
-        /// Its words, without the outer quotes.
+        /// Its words, without the outer quotes; their first 512 bytes.
         text: String,
     },
     /// The server is about to shut down (lame duck mode).

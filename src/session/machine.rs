@@ -22,6 +22,9 @@ const CONNECT_BYTES_MAX: usize = 4_096;
 /// PINGs answered within one handshake. Servers send none before their first PONG.
 const EARLY_PONGS_MAX: u32 = 16;
 
+/// Bytes of a server's words that are told: a line may hold 64 KiB, and events wait for their reader.
+const TOLD_BYTES_MAX: usize = 512;
+
 /// Events that may wait for the owner; older ones are given up first.
 const EVENTS_MAX: usize = 1_024;
 
@@ -366,9 +369,12 @@ impl Session {
                     self.info = info;
                     self.choose_tls(now, outbox);
                 }
-                Err(error) => self.fail(now, LinkError::InfoMalformed(error.to_string()), outbox),
+                Err(error) => {
+                    let text = told(error.to_string().as_bytes());
+                    self.fail(now, LinkError::InfoMalformed(text), outbox);
+                }
             },
-            ServerOp::Err { text } => self.fail(now, LinkError::Server(lossy(text)), outbox),
+            ServerOp::Err { text } => self.fail(now, LinkError::Server(told(text)), outbox),
             ServerOp::Msg(_) | ServerOp::Ping | ServerOp::Pong | ServerOp::Ok => {
                 self.fail(now, LinkError::InfoMissing, outbox);
             }
@@ -438,7 +444,7 @@ impl Session {
         match op {
             ServerOp::Pong => return self.enter(now, outbox),
             ServerOp::Err { text } => {
-                let text = lossy(text);
+                let text = told(text);
                 if ServerError::new(text.as_bytes()).closes() {
                     self.fail(now, LinkError::Server(text), outbox);
                 } else {
@@ -484,7 +490,7 @@ impl Session {
             }
             ServerOp::Info { json } => self.update_info(json),
             ServerOp::Err { text } => {
-                let text = lossy(text);
+                let text = told(text);
                 if ServerError::new(text.as_bytes()).closes() {
                     self.last_refusal = Some(LinkError::Server(text.clone()));
                 }
@@ -563,8 +569,10 @@ impl Session {
     }
 }
 
-fn lossy(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
+/// What the server said, as far as it is told.
+fn told(text: &[u8]) -> String {
+    let len = text.len().min(TOLD_BYTES_MAX);
+    String::from_utf8_lossy(text.get(..len).unwrap_or_default()).into_owned()
 }
 
 #[cfg(test)]

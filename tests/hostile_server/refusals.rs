@@ -52,6 +52,8 @@ fn refusals() -> Vec<(Vec<u8>, String)> {
         (b"  'x'  ", "x"),
         (b"'-ERR 'x''", "-ERR 'x'"),
     ];
+    let long = "x".repeat(60_000);
+    refusals.push((long.into_bytes(), "x".repeat(512)));
     refusals.extend(
         odd.iter()
             .map(|(raw, text)| (raw.to_vec(), (*text).to_owned())),

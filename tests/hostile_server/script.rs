@@ -175,7 +175,8 @@ impl Rig {
         let address = server.address();
         // Every connection ends soon here, which makes the pauses between them grow.
         let redial = RedialOptions {
-            pause_max: Duration::from_millis(10),
+            pause_min: Duration::ZERO,
+            pause_max: Duration::from_millis(1),
             ..RedialOptions::default()
         };
         // No PING of the client's own among what the script expects.
