@@ -275,6 +275,8 @@ impl Session {
         if self.phase == Phase::Connected {
             match self.keepalive.handle_timeout(now) {
                 Due::Nothing => {}
+                // A PONG that is owed already says as much as another.
+                Due::Ping if outbox.pings_out() > 0 => {}
                 Due::Ping => {
                     outbox.ping();
                 }

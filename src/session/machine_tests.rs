@@ -378,3 +378,15 @@ fn a_flood_of_pings_within_the_handshake_is_answered_within_a_bound() {
     dialogue.hear(ServerOp::Pong);
     assert!(dialogue.session.is_connected());
 }
+
+#[test]
+fn a_server_that_talks_and_never_answers_is_asked_once() {
+    let mut dialogue = Dialogue::connected("h");
+    for _ in 0..5 {
+        dialogue.wait(SECOND * 10);
+        dialogue.session.handle_bytes(dialogue.now);
+        dialogue.hear(ServerOp::Ok);
+    }
+    assert_eq!(dialogue.written(), "PING\r\n");
+    assert!(dialogue.session.is_connected());
+}

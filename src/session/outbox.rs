@@ -170,7 +170,7 @@ impl Outbox {
     ///
     /// Without a connection nothing is queued: the table of subscriptions is replayed on the next.
     pub fn line(&mut self, line: Vec<u8>) {
-        if self.is_open {
+        if self.is_open && !line.is_empty() {
             self.insert_line(line.into());
         }
     }
@@ -508,6 +508,16 @@ mod tests {
         outbox.open(Vec::new());
         outbox.publish(&message(b"2"), None).unwrap();
         assert!(outbox.publish(&message(b"3"), None).is_err());
+    }
+
+    /// A limit that is kept here has no line, nor has draining without subscriptions; writing no
+    /// bytes would pass for a socket that takes none.
+    #[test]
+    fn no_line_is_nothing_to_write() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        outbox.line(Vec::new());
+        assert!(!outbox.take(&mut WriteBatch::default()));
     }
 
     #[test]
