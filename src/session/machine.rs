@@ -152,7 +152,7 @@ impl Session {
     /// Adds a subscription whose messages go to `mailbox`; returns its sid and queues its line.
     ///
     /// `None` when 2^32 subscriptions are alive.
-    pub(crate) fn subscribe(
+    pub fn subscribe(
         &mut self,
         filter: Filter,
         queue_group: Option<QueueGroup>,
@@ -165,13 +165,13 @@ impl Session {
     }
 
     /// Ends a subscription now. Returns false when it had ended already.
-    pub(crate) fn unsubscribe(&mut self, sid: u64, outbox: &mut Outbox) -> bool {
+    pub fn unsubscribe(&mut self, sid: u64, outbox: &mut Outbox) -> bool {
         let line = self.subscriptions.remove(sid);
         line.map(|line| outbox.line(line)).is_some()
     }
 
     /// Ends a subscription after that many messages in all. Returns true when it has ended already.
-    pub(crate) fn limit(&mut self, sid: u64, delivered_max: u64, outbox: &mut Outbox) -> bool {
+    pub fn limit(&mut self, sid: u64, delivered_max: u64, outbox: &mut Outbox) -> bool {
         let Some((line, has_ended)) = self.subscriptions.limit(sid, delivered_max) else {
             return true;
         };
@@ -180,24 +180,24 @@ impl Session {
     }
 
     /// Asks the server to stop; what is under way still arrives.
-    pub(crate) fn drain(&mut self, sid: u64, outbox: &mut Outbox) {
+    pub fn drain(&mut self, sid: u64, outbox: &mut Outbox) {
         if let Some(line) = self.subscriptions.drain(sid) {
             outbox.line(line);
         }
     }
 
     /// Drains every subscription but those of the mailbox `kept`.
-    pub(crate) fn drain_all(&mut self, kept: u64, outbox: &mut Outbox) {
+    pub fn drain_all(&mut self, kept: u64, outbox: &mut Outbox) {
         outbox.line(self.subscriptions.drain_all(kept));
     }
 
     /// Forgets a drained subscription.
-    pub(crate) fn forget(&mut self, sid: u64) {
+    pub fn forget(&mut self, sid: u64) {
         self.subscriptions.remove(sid);
     }
 
     /// Counts a message for `sid` and says where it goes.
-    pub(crate) fn route(&mut self, sid: u64) -> Route {
+    pub fn route(&mut self, sid: u64) -> Route {
         self.subscriptions.route(sid)
     }
 

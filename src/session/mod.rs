@@ -28,4 +28,4 @@ pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN, Wri
 pub use redial::RedialOptions;
 pub use server_addr::{DEFAULT_PORT, ServerAddr, ServerAddrError, UrlCredentials};
 pub(crate) use slots::Slots;
-pub(crate) use subscriptions::Route;
+pub use subscriptions::Route;

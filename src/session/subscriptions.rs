@@ -27,9 +27,15 @@ struct Entry {
 
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// Into this mailbox; `is_last` when the subscription has had all that it asked for.
-    Mailbox { mailbox: u64, is_last: bool },
+#[non_exhaustive]
+pub enum Route {
+    /// To a subscription.
+    Mailbox {
+        /// The mailbox that it was made with.
+        mailbox: u64,
+        /// Whether it has had all that it asked for, and has ended.
+        is_last: bool,
+    },
     /// Nobody: the subscription is gone.
     Nowhere,
 }
