@@ -9,6 +9,10 @@ impl<'a> Input<'a> {
         Self(data)
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) const fn byte(&mut self) -> u8 {
         match self.0 {
             [first, rest @ ..] => {

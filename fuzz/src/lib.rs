@@ -9,6 +9,8 @@
 
 pub mod ack_subject;
 pub mod canary;
+pub mod client_bytes;
+mod conversation;
 pub mod differential;
 pub mod frame;
 pub mod frame_split;
@@ -20,6 +22,7 @@ pub mod parse_server;
 mod reading;
 pub mod roundtrip;
 pub mod server_addr;
+pub mod session;
 pub mod subject;
 
 /// A fuzz target: the name of its shim and of its corpus, and its body.
@@ -35,6 +38,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     target("ack_subject", ack_subject::run),
     //    target("client_bytes", client_bytes::run),
+    target("client_bytes", client_bytes::run),
     target("differential", differential::run),
     target("frame", frame::run),
     target("frame_split", frame_split::run),
@@ -45,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     target("roundtrip", roundtrip::run),
     target("server_addr", server_addr::run),
     //    target("session", session::run),
+    target("session", session::run),
     target("subject", subject::run),
 ];
 
