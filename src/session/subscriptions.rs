@@ -21,6 +21,8 @@ struct Entry {
     queue_group: Option<QueueGroup>,
     mailbox: u64,
     delivered: u64,
+    /// Of these, on earlier connections: a server counts from the SUB that it was told.
+    delivered_before: u64,
     delivered_max: Option<u64>,
     is_draining: bool,
 }
@@ -60,6 +62,7 @@ impl Subscriptions {
             queue_group,
             mailbox,
             delivered: 0,
+            delivered_before: 0,
             delivered_max: None,
             is_draining: false,
         })?;
@@ -83,7 +86,8 @@ impl Subscriptions {
             return self.remove(sid).map(|line| (line, true));
         }
         entry.delivered_max = Some(delivered_max);
-        Some((unsubscribe_line(sid, Some(delivered_max)), false))
+        let told_max = delivered_max.saturating_sub(entry.delivered_before);
+        Some((unsubscribe_line(sid, Some(told_max)), false))
     }
 
     /// Tells the server to send no more, and stops restoring the subscription.
@@ -127,12 +131,13 @@ impl Subscriptions {
     /// The lines that restore every live subscription, what is left of its maximum included.
     ///
     /// The server counts a maximum from the SUB, so the new one is what remains.
-    pub(crate) fn replay(&self) -> Vec<u8> {
+    pub(crate) fn replay(&mut self) -> Vec<u8> {
         let mut lines = Vec::new();
-        for (sid, entry) in self.table.iter() {
-            if entry.is_draining {
+        for sid in self.table.keys() {
+            let Some(entry) = self.table.get_mut(sid).filter(|entry| !entry.is_draining) else {
                 continue;
-            }
+            };
+            entry.delivered_before = entry.delivered;
             encode::subscribe(&mut lines, &entry.filter, entry.queue_group.as_ref(), sid);
             if let Some(max) = entry.delivered_max {
                 let left = max.saturating_sub(entry.delivered);
@@ -198,6 +203,21 @@ mod tests {
         );
         assert_eq!(subscriptions.route(sid), Route::Nowhere);
         assert_eq!(subscriptions.replay(), b"");
+    }
+
+    #[test]
+    fn a_maximum_set_after_a_reconnect_counts_from_the_new_connection() {
+        let (mut subscriptions, sid) = subscriptions();
+        subscriptions.route(sid);
+        subscriptions.route(sid);
+        assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
+        subscriptions.route(sid);
+        assert_eq!(
+            subscriptions.limit(sid, 5),
+            Some((b"UNSUB 1 3\r\n".to_vec(), false)),
+            "the server has counted one of three"
+        );
+        assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\nUNSUB 1 2\r\n");
     }
 
     #[test]
