@@ -111,7 +111,7 @@ impl Party {
 
 /// One connection, and what was said on it.
 pub(crate) struct Conversation {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     with: String,
     said: Vec<u8>,
     pub(crate) heard: Vec<u8>,

@@ -1,5 +1,7 @@
 //! How much a client may say, and how long it may wait.
 
+use std::time::Duration;
+
 use crate::conversation::{CONNECT, Conversation, Party, everyone};
 use crate::support::{RealServer, servers, wait_until};
 
@@ -60,6 +62,30 @@ fn subscriptions_beyond_the_maximum_are_refused_and_the_connection_stays() {
         let refused =
             "-ERR 'Permissions Violation for Subscription to \"a.b.c\", too many tokens'\r\n";
         party.stays("SUB a.b.c 1\r\n", refused);
+    }
+}
+
+#[test]
+fn the_first_ping_of_a_server_follows_connect() {
+    let mut begun: Vec<_> = servers("first PING")
+        .iter()
+        .map(|binary| {
+            let party = Party::of(RealServer::start(binary, ""));
+            let mut silent = Conversation::begin(&party, "");
+            silent.say("PING\r\n");
+            let other = Conversation::begin(&party, CONNECT);
+            (party, silent, other)
+        })
+        .collect();
+    for (party, silent, other) in &mut begun {
+        while !other.heard.ends_with(b"\r\nPING\r\n") {
+            assert!(other.read(), "{} does not ping", party.name);
+        }
+        // Begun earlier, and still not pinged.
+        let moment = Duration::from_millis(1);
+        silent.stream.set_read_timeout(Some(moment)).unwrap();
+        while silent.read() {}
+        assert!(silent.heard.ends_with(b"} \r\nPONG\r\n"), "{}", party.name);
     }
 }
 
