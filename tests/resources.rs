@@ -189,6 +189,18 @@ fn floods() -> Vec<Scenario> {
             Box::new(move |scale| goes_on(&repeated(b"", &line, 2_000 * scale / FULL)))
         },
     ));
+    // Each of them waits in another read buffer, and must not keep it.
+    scenarios.push(Scenario::new(
+        "400 small messages, not read, among 100 MB for nobody",
+        || {
+            let mut chunk = b"MSG x 77 9978\r\n".to_vec();
+            chunk.resize(chunk.len() + 9_978, b'x');
+            chunk.extend_from_slice(b"\r\n");
+            let mut chunk = chunk.repeat(25);
+            chunk.extend_from_slice(b"MSG b 2 5\r\nhello\r\n");
+            Box::new(move |scale| goes_on(&repeated(b"", &chunk, 400 * scale / FULL)))
+        },
+    ));
     scenarios
 }
 
@@ -465,6 +477,7 @@ async fn listened(address: &str, reason: Option<&LinkError>, ping_interval: Dura
     let client = options.connect(address).await.unwrap();
     let mut events = client.events();
     let mut subscription = client.subscribe("a").unwrap();
+    let _unread = client.subscribe("b").unwrap();
     if let Some(reason) = reason {
         let event = events.next().await.unwrap();
         let Event::Disconnected { reason: found, .. } = event else {
@@ -491,7 +504,7 @@ fn greeted(listener: &TcpListener) -> TcpStream {
         .unwrap();
     heard(&mut stream, b"PING\r\n");
     stream.write_all(b"PONG\r\n").unwrap();
-    heard(&mut stream, b"SUB a 1\r\n");
+    heard(&mut stream, b"SUB a 1\r\nSUB b 2\r\n");
     stream
 }
 

@@ -348,6 +348,7 @@ impl Driver {
             return Poll::Ready(Ok(()));
         };
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
+            self.shared.core().leave_buffer(READ_BYTES);
             // Memory grows with what has arrived, never with what a frame declares.
             let len = self.buffer.len();
             self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));

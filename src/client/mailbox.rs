@@ -95,6 +95,13 @@ impl Mailbox {
         begins_episode.then_some(dropped_before)
     }
 
+    /// Copies the newest messages, of those that still wait, out of the buffer that they arrived in.
+    pub(crate) fn detach(&self, newest: usize) {
+        for message in self.lock().messages.iter_mut().rev().take(newest) {
+            *message = message.detached();
+        }
+    }
+
     /// No more will come; what waits can still be taken.
     pub(crate) fn end(&self) {
         let waker = {

@@ -24,6 +24,9 @@ use super::options::ConnectOptions;
 /// Events that may wait for each reader of them; a reader that is further behind is told so.
 const EVENTS_MAX: usize = 1_024;
 
+/// A mailbox that got less than this share of a read buffer keeps copies of its messages instead.
+const BUFFER_SHARE_MIN: usize = 8;
+
 /// The mailbox key that stands for "replies to our requests".
 pub(super) const REPLIES: u64 = u64::MAX;
 
@@ -66,6 +69,8 @@ pub(super) struct Core {
     pub(super) session: Session,
     mailboxes: Slots<Entry>,
     touched: Vec<u64>,
+    /// Mailboxes that got something out of the read buffer in use.
+    sharers: Vec<u64>,
     requests: Slots<oneshot::Sender<Message>>,
     inbox: Option<String>,
     pings: BTreeMap<u64, oneshot::Sender<()>>,
@@ -80,6 +85,9 @@ struct Entry {
     batch: Vec<Message>,
     is_touched: bool,
     ends: bool,
+    /// What it got out of the read buffer in use.
+    shared_messages: usize,
+    shared_bytes: usize,
 }
 
 impl Shared {
@@ -92,6 +100,7 @@ impl Shared {
                 session,
                 mailboxes: Slots::new(0),
                 touched: Vec::new(),
+                sharers: Vec::new(),
                 requests: Slots::new(0),
                 inbox: None,
                 pings: BTreeMap::new(),
@@ -252,6 +261,8 @@ impl Shared {
             batch: Vec::new(),
             is_touched: false,
             ends: false,
+            shared_messages: 0,
+            shared_bytes: 0,
         };
         self.with_both(|core, outbox| {
             if core.session.is_closed() {
@@ -343,6 +354,11 @@ impl Core {
         let Some(entry) = self.mailboxes.get_mut(key) else {
             return;
         };
+        if entry.shared_messages == 0 {
+            self.sharers.push(key);
+        }
+        entry.shared_messages = entry.shared_messages.saturating_add(1);
+        entry.shared_bytes = entry.shared_bytes.saturating_add(message.frame_len());
         entry.batch.push(message);
         entry.ends |= is_last;
         if !entry.is_touched {
@@ -370,6 +386,22 @@ impl Core {
                 entry.mailbox.end();
                 self.mailboxes.remove(key);
             }
+        }
+    }
+
+    /// The read buffer of `len` bytes is used up. Where a few messages of it still wait, they must not
+    /// keep all of it.
+    pub(super) fn leave_buffer(&mut self, len: usize) {
+        let bytes_min = len.checked_div(BUFFER_SHARE_MIN).unwrap_or_default();
+        while let Some(key) = self.sharers.pop() {
+            let Some(entry) = self.mailboxes.get_mut(key) else {
+                continue;
+            };
+            if entry.shared_bytes < bytes_min {
+                entry.mailbox.detach(entry.shared_messages);
+            }
+            entry.shared_messages = 0;
+            entry.shared_bytes = 0;
         }
     }
 
