@@ -447,7 +447,7 @@ impl Conversation {
         let plain = |(sid, of): (&u64, &Subscription)| {
             let left = of
                 .left()
-                .filter(|_| of.max.is_some_and(|max| max <= TOLD_MAX));
+                .filter(|_| of.max.is_some_and(|max| max < TOLD_MAX));
             (*sid, of.filter.clone(), of.group.clone(), left)
         };
         let expected: Vec<_> = live.map(plain).collect();

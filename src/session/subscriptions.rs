@@ -85,8 +85,12 @@ impl Subscriptions {
         if entry.delivered >= delivered_max {
             return self.remove(sid).map(|line| (line, true));
         }
-        entry.delivered_max = Some(delivered_max);
-        let told_max = delivered_max.saturating_sub(entry.delivered_before);
+        let was_limited = entry.delivered_max.replace(delivered_max).is_some();
+        let mut told_max = delivered_max.saturating_sub(entry.delivered_before);
+        if was_limited {
+            // The server may hold a lower one, which it would keep.
+            told_max = told_max.min(SERVER_MAX_DIGITS_LIMIT);
+        }
         Some((unsubscribe_line(sid, Some(told_max)), false))
     }
 
@@ -239,6 +243,16 @@ mod tests {
             Some((Vec::new(), false))
         );
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
+    }
+
+    #[test]
+    fn a_maximum_that_the_server_has_is_raised_as_far_as_it_can_be_told() {
+        let (mut subscriptions, sid) = subscriptions();
+        subscriptions.limit(sid, 3);
+        assert_eq!(
+            subscriptions.limit(sid, 5_000_000_000),
+            Some((b"UNSUB 1 999999999\r\n".to_vec(), false))
+        );
     }
 
     #[test]
