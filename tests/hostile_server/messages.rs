@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use crate::Rig;
 use crate::script::PATIENCE;
 
-/// Row 23 of the fault matrix: delivered raw, and the connection stays.
+/// Delivered raw, and the connection stays.
 #[tokio::test]
 async fn a_malformed_header_block_is_delivered_as_it_is() {
     let mut rig = Rig::new().await;

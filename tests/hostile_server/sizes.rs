@@ -121,7 +121,6 @@ fn sizes() -> Vec<String> {
     sizes
 }
 
-/// Row 6 of the fault matrix: the message is not delivered.
 #[tokio::test]
 async fn a_payload_without_its_line_end_ends_the_connection_undelivered() {
     let mut rig = Rig::new().await;

@@ -33,7 +33,7 @@ const TRANSCRIPT: &[(&[u8], Option<&str>, Option<&str>)] = &[
     (b"MSG a 1 0\r\n\r\n", Some(""), None),
 ];
 
-/// Row 1 of the fault matrix: half a frame is forgotten, and the next connection begins fresh.
+/// Half a frame is forgotten, and the next connection begins fresh.
 #[tokio::test]
 async fn a_connection_may_end_at_every_byte_and_delivers_only_whole_messages() {
     let mut rig = Rig::new().await;
@@ -74,7 +74,6 @@ async fn a_greeting_may_end_at_every_byte() {
     }
 }
 
-/// Row 4 of the fault matrix.
 #[tokio::test]
 async fn bytes_that_come_one_at_a_time_mean_the_same() {
     let mut rig = Rig::new().await;
@@ -98,7 +97,7 @@ async fn bytes_that_come_one_at_a_time_mean_the_same() {
     rig.no_event("bytewise").await;
 }
 
-/// And a server that reads as slowly hears the same.
+/// A server that reads one byte at a time hears the same.
 #[tokio::test]
 async fn bytes_that_are_read_one_at_a_time_are_all_there() {
     let mut rig = Rig::new().await;
@@ -172,7 +171,7 @@ async fn unknown_operations_end_the_connection_and_what_follows_is_not_read() {
     }
 }
 
-/// Row 8 of the fault matrix; the line need not even end.
+/// The line need not even end.
 #[tokio::test]
 async fn an_overlong_control_line_ends_the_connection_at_the_limit() {
     let mut rig = Rig::new().await;
