@@ -3,7 +3,7 @@
 //! The model reads every byte that the session writes, as a server does, and knows what a client
 //! that keeps its promises may say when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::time::Duration;
 
@@ -67,6 +67,9 @@ pub(crate) struct Conversation {
     watermarks: VecDeque<u64>,
     flushes_out: usize,
     is_finished: bool,
+    /// Subscriptions that the server ended before it heard of a higher limit: they overtake each
+    /// other on the wire, and nobody can help that.
+    outrun: BTreeSet<u64>,
 }
 
 /// What a subscription came to, in all or on one connection.
@@ -142,6 +145,7 @@ impl Conversation {
             watermarks: VecDeque::new(),
             flushes_out: 0,
             is_finished: false,
+            outrun: BTreeSet::new(),
         }
     }
 
@@ -360,10 +364,15 @@ impl Conversation {
             return;
         };
         of.delivered += 1;
-        if of.left() == Some(0) {
+        let has_ended = of.left() == Some(0);
+        if has_ended {
             self.server.table.remove(&sid);
         }
         self.route(sid);
+        let is_unwritten = !self.outbox.is_empty() || !self.batch.is_finished();
+        if has_ended && is_unwritten && self.live.contains_key(&sid) {
+            self.outrun.insert(sid);
+        }
     }
 
     /// A message for `sid` has come, from whichever server.
@@ -444,6 +453,7 @@ impl Conversation {
             "messages are missing"
         );
         let live = self.live.iter().filter(|(_, of)| !of.is_draining);
+        let live = live.filter(|(sid, _)| !self.outrun.contains(sid));
         let plain = |(sid, of): (&u64, &Subscription)| {
             let left = of
                 .left()
@@ -488,6 +498,7 @@ impl Conversation {
         match event {
             Event::Connected { server, generation } => {
                 self.generation += 1;
+                self.outrun.clear();
                 assert_eq!(generation, self.generation);
                 assert_eq!(Some(&server), self.dialed.as_ref());
             }
@@ -580,6 +591,8 @@ impl Conversation {
                 of.max = max;
                 if max.is_none_or(|max| of.delivered >= max) {
                     server.table.remove(&sid);
+                    let is_raised = max.is_some() && self.live.contains_key(&sid);
+                    self.outrun.extend(is_raised.then_some(sid));
                 }
             }
             other => panic!("clients do not say {other:?}"),
