@@ -43,5 +43,6 @@ mod tests {
             assert_eq!(super::read(text.as_bytes()), None, "{text}");
         }
         assert_eq!(super::read(b"007"), Some(7));
+        assert_eq!(super::read(&[b'9'; 19]), Some(9_999_999_999_999_999_999));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::wire::PubView;
-use crate::wire::encode::server::{Deliver, Token};
+use crate::wire::encode::server::{Deliver, FirstToken, Token};
 
 use super::faults::{Direction, FaultStatistics, Faults};
 use super::options::{BrokerOptions, ServerVersion};
@@ -131,7 +131,7 @@ impl Hub {
         let Some(client) = self.clients.get(&target) else {
             return;
         };
-        let (Some(subject), Some(sid)) = (Token::new(message.subject), Token::new(sid)) else {
+        let (Some(subject), Some(sid)) = (FirstToken::new(message.subject), Token::new(sid)) else {
             return;
         };
         // A client that does not know headers gets the payload alone.

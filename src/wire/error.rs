@@ -84,3 +84,59 @@ impl fmt::Display for FrameError {
 }
 
 impl core::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_a_name_and_says_what_was_found_and_what_is_allowed() {
+        let found = 9;
+        let max = 8;
+        let cases = [
+            (
+                FrameError::UnknownOp,
+                "unknown_op",
+                "bytes begin no operation of the protocol",
+            ),
+            (
+                FrameError::LineTooLong { max },
+                "line_too_long",
+                "control line exceeds 8 bytes",
+            ),
+            (
+                FrameError::PayloadTooLong { found, max },
+                "payload_too_long",
+                "declared length 9 exceeds 8 bytes",
+            ),
+            (
+                FrameError::ArgumentCount,
+                "argument_count",
+                "operation has a wrong number of arguments",
+            ),
+            (
+                FrameError::BadSize,
+                "bad_size",
+                "size is not one to nine digits",
+            ),
+            (
+                FrameError::HeadersRefused,
+                "headers_refused",
+                "headers are not allowed on this connection",
+            ),
+            (
+                FrameError::HeaderLargerThanTotal,
+                "header_larger_than_total",
+                "declared header length exceeds the total length",
+            ),
+            (
+                FrameError::PayloadTerminator,
+                "payload_terminator",
+                "payload is not followed by CR LF",
+            ),
+        ];
+        for (error, name, text) in cases {
+            assert_eq!((error.name(), error.to_string().as_str()), (name, text));
+        }
+    }
+}

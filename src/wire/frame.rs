@@ -238,7 +238,7 @@ impl Frame {
     }
 
     pub(super) fn header_block<'a>(&self, buffer: &'a [u8]) -> Option<HeaderBlock<'a>> {
-        if !matches!(self.kind, OpKind::Hmsg | OpKind::Hpub) || self.header_len == 0 {
+        if self.header_len == 0 {
             return None;
         }
         let end = self.line_len.saturating_add(self.header_len);

@@ -516,6 +516,71 @@ mod tests {
     }
 
     #[test]
+    fn a_set_is_empty_without_status_and_fields() {
+        let mut fields = Headers::new();
+        assert!(fields.is_empty() && !fields.has_status());
+        fields.append("A", "b").unwrap();
+        assert!(!fields.is_empty() && !fields.has_status());
+        let status = Headers::with_status(100, "").unwrap();
+        assert!(!status.is_empty() && status.has_status());
+        assert_eq!(
+            format!("{fields:?} {status:?}"),
+            r"Headers(A: b\r\n) Headers( 100)"
+        );
+        assert_eq!(format!("{:?}", block(b"a\n")), r"HeaderBlock(a\n)");
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong() {
+        let cases = [
+            (
+                HeaderError::Version,
+                "header block does not begin with `NATS/1.0`",
+            ),
+            (
+                HeaderError::Status,
+                "status is not three digits and a description",
+            ),
+            (HeaderError::NoColon, "header line has no colon"),
+            (HeaderError::NoName, "header line has no name"),
+            (
+                HeaderError::Unterminated,
+                "header block does not end with a blank line",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+        let found = b'\n';
+        let cases = [
+            (HeaderFieldError::EmptyName, "header name is empty"),
+            (
+                HeaderFieldError::Name { found },
+                "header name holds byte 10, allowed are 33 to 126 without `:`",
+            ),
+            (
+                HeaderFieldError::Value { found },
+                "header value holds byte 10, allowed are all but CR, LF and NUL",
+            ),
+            (
+                HeaderFieldError::Blank,
+                "header value begins or ends with a blank",
+            ),
+            (
+                HeaderFieldError::Code { found: 99 },
+                "status code 99 is not within 100 to 999",
+            ),
+            (
+                HeaderFieldError::Line,
+                "header line is not `Name: value` and CR LF",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
     fn no_line_end_can_be_smuggled_into_a_field() {
         let mut headers = Headers::new();
         for (name, value) in [

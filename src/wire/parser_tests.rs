@@ -146,6 +146,17 @@ fn a_message_is_read_with_all_its_parts() {
 }
 
 #[test]
+fn a_header_size_of_zero_is_no_block() {
+    let bytes = b"HMSG a 1 0 2\r\nhi\r\n";
+    let frame = first(of_server(), bytes).unwrap();
+    let ServerOp::Msg(message) = frame.server_op(bytes) else {
+        panic!("not a message")
+    };
+    assert_eq!((message.headers, message.payload), (None, &b"hi"[..]));
+    assert!(!frame.is_empty(), "a frame has at least its line end");
+}
+
+#[test]
 fn an_empty_reply_slot_is_no_reply() {
     let bytes = b"MSG _INBOX.x.2 1  2\r\nhi\r\n";
     let ServerOp::Msg(message) = first(of_server(), bytes).unwrap().server_op(bytes) else {

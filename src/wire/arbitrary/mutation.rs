@@ -237,7 +237,9 @@ impl Mutation {
             Self::OddByte => {
                 let byte = one_of(
                     u,
-                    &[b"\0", b"\x01", b"\x0b", b"\x7f", b"\x80", b"\xff", b"\""],
+                    &[
+                        b"\0", b"\n", b"\x01", b"\x0b", b"\x7f", b"\x80", b"\xff", b"\"",
+                    ],
                 )?;
                 insert_into_argument(draft, &byte, u)?;
             }

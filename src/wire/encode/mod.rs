@@ -240,6 +240,37 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_written_for_a_status_or_a_field_alone() {
+        let subject = SubjectRef::new("a").unwrap();
+        let written = |publish: Publish<'_>| {
+            let mut out = Vec::new();
+            publish.write(&mut out);
+            assert_eq!(out.len(), publish.encoded_len());
+            assert_eq!(publish.has_headers(), out.starts_with(b"HPUB "));
+            out.escape_ascii().to_string()
+        };
+        let plain = Publish::new(subject, b"x");
+        assert_eq!(written(plain), r"PUB a 1\r\nx\r\n");
+        assert_eq!(written(plain.headers(&Headers::new())), r"PUB a 1\r\nx\r\n");
+        let status = Headers::with_status(503, "").unwrap();
+        let block = r"HPUB a 16 17\r\nNATS/1.0 503\r\n\r\nx\r\n";
+        assert_eq!(written(plain.headers(&status)), block);
+        let line = HeaderLines::new(b"A: b\r\n").unwrap();
+        let block = r"HPUB a 18 19\r\nNATS/1.0\r\nA: b\r\n\r\nx\r\n";
+        assert_eq!(written(plain.lines(line)), block);
+        assert_eq!(written(plain.first_lines(line)), block);
+        assert_eq!((plain.subject(), plain.payload()), (subject, &b"x"[..]));
+    }
+
+    #[test]
+    fn a_question_and_its_answer_are_one_word_each() {
+        let mut out = Vec::new();
+        ping(&mut out);
+        pong(&mut out);
+        assert_eq!(out, b"PING\r\nPONG\r\n");
+    }
+
+    #[test]
     fn a_published_frame_has_the_announced_length_and_reads_back() {
         let mut headers = Headers::new();
         headers.append("Trace", "7").unwrap();

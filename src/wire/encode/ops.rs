@@ -74,7 +74,12 @@ impl ServerOp<'_> {
         match self {
             Self::Info { json } => check_argument(json)?,
             Self::Msg(message) => {
-                for word in [Some(message.subject), Some(message.sid), message.reply] {
+                // A line that has only begun does not end with a line feed.
+                let behind = message.subject.strip_prefix(b"\n");
+                if behind != Some(&[]) {
+                    check_word(behind.or(Some(message.subject)), b" \t\n")?;
+                }
+                for word in [Some(message.sid), message.reply] {
                     check_word(word, b" \t\n")?;
                 }
                 check_body(header_len(message.headers), message.payload)?;
@@ -405,6 +410,8 @@ mod tests {
         }
         let server = [
             (ServerOp::Msg(delivered(evil, b"1", None)), word(b'\n')),
+            (ServerOp::Msg(delivered(b"\n\n", b"1", None)), word(b'\n')),
+            (ServerOp::Msg(delivered(b"a", b"\n1", None)), word(b'\n')),
             (
                 ServerOp::Msg(delivered(b"a", b"", None)),
                 Err(EncodeError::EmptyWord),

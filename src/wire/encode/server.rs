@@ -26,12 +26,33 @@ impl<'a> Token<'a> {
     }
 }
 
+/// The first word of a server's control line: as a [`Token`], and it may begin with a line feed,
+/// which does not end a line that has only begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FirstToken<'a>(&'a [u8]);
+
+impl<'a> FirstToken<'a> {
+    /// Takes the bytes; `None` when they are empty or hold a blank, a tab or a later line feed.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        let is_word = bytes.len() > rest.len() && rest.is_empty() || Token::new(rest).is_some();
+        is_word.then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
 /// A message to deliver: MSG, or HMSG when it has a header block.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "the protocol is complete")]
 pub struct Deliver<'a> {
     /// What it was published to.
-    pub subject: Token<'a>,
+    pub subject: FirstToken<'a>,
     /// The subscription's name.
     pub sid: Token<'a>,
     /// Where an answer is expected.
@@ -53,10 +74,9 @@ impl Deliver<'_> {
         } else {
             b"MSG "
         });
-        for word in [Some(self.subject), Some(self.sid), self.reply]
-            .into_iter()
-            .flatten()
-        {
+        out.extend_from_slice(self.subject.0);
+        out.push(b' ');
+        for word in [Some(self.sid), self.reply].into_iter().flatten() {
             out.extend_from_slice(word.0);
             out.push(b' ');
         }
@@ -151,7 +171,7 @@ mod tests {
     fn written(digits: Option<(Option<&str>, &str)>) -> String {
         let token = |text: &'static str| Token::new(text.as_bytes()).unwrap();
         let deliver = Deliver {
-            subject: token("a"),
+            subject: FirstToken::new(b"a").unwrap(),
             sid: token("1"),
             reply: None,
             headers: Some(b"NATS/1.0\r\n\r\n"),
@@ -182,6 +202,13 @@ mod tests {
             assert_eq!(Token::new(bad.as_bytes()), None, "{bad:?}");
         }
         assert!(Token::new(b"a\r\xff\0").is_some());
+        for bad in ["", "a b", "a\nb", "\n\nb", "\n b"] {
+            assert_eq!(FirstToken::new(bad.as_bytes()), None, "{bad:?}");
+        }
+        for good in ["a", "\n", "\na"] {
+            let token = FirstToken::new(good.as_bytes()).unwrap();
+            assert_eq!(token.as_bytes(), good.as_bytes());
+        }
     }
 
     #[test]
