@@ -65,6 +65,7 @@ const SERVER_STREAMS: &[&[u8]] = &[
     b"MSG foo 1 -2\r\nhi\r\n",
     b"HMSG foo 1 3 2\r\nhi\r\n",
     b"MSGX foo 1 2\r\nhi\r\n",
+    b"HMSGX foo 1 0 2\r\nhi\r\n",
 ];
 
 const CLIENT_STREAMS: &[&[u8]] = &[
@@ -389,4 +390,80 @@ fn headers_without_leave_are_refused_at_their_line() {
     }
     assert_eq!(FrameError::HeadersRefused.server_answer(), None);
     assert!(first(Parser::of_client(limits), b"PUB a 0\r\n\r\n").is_ok());
+}
+
+#[test]
+fn a_line_at_the_limit_may_come_byte_by_byte() {
+    let limits = Limits::SERVER_OPS.with_line_bytes_max(64);
+    let line = [b"MSG ".as_slice(), &[b'a'; 60], b" 1 0\r\n\r\n"].concat();
+    let bytes: Vec<&[u8]> = line.chunks(1).collect();
+    assert_eq!(read(Parser::of_server(limits), &bytes).len(), 1);
+    let line = [b"SUB ".as_slice(), &[b'a'; 62], b" 1\r\n"].concat();
+    let bytes: Vec<&[u8]> = line.chunks(1).collect();
+    let read_back = read(of_client(), &bytes);
+    assert!(read_back[0].contains("Sub"), "{read_back:?}");
+    let longer = [b"SUB ".as_slice(), &[b'a'; 63], b" 1\r\n"].concat();
+    let bytes: Vec<&[u8]> = longer.chunks(1).collect();
+    assert_eq!(read(of_client(), &bytes), ["LineTooLong { max: 64 }"]);
+    let blanks = [b"SUB".as_slice(), &[b' '; 64], b"a 1\r\n"].concat();
+    assert!(
+        first(of_client(), &blanks).is_ok(),
+        "as many blanks as arguments"
+    );
+}
+
+#[test]
+fn a_name_goes_on_until_its_blank() {
+    let bytes = b"-ERR\r\n";
+    assert_eq!(first(of_server(), bytes).unwrap().kind(), OpKind::Err);
+    for bytes in [
+        b"-ERRx\r\n".as_slice(),
+        b"HMSGX a 1 0 0\r\n\r\n",
+        b"MSGX a 1 0\r\n\r\n",
+    ] {
+        assert_eq!(
+            first(of_server(), bytes),
+            Err(FrameError::UnknownOp),
+            "{bytes:?}"
+        );
+    }
+    for bytes in [b"HPUBX a 0 0\r\n\r\n".as_slice(), b"PUBX a 0\r\n\r\n"] {
+        assert_eq!(
+            first(of_client(), bytes),
+            Err(FrameError::UnknownOp),
+            "{bytes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_also_when_it_is_there() {
+    let limits = Limits::CLIENT_OPS.with_payload_bytes_max(4);
+    let mut parser = Parser::of_client(limits);
+    assert!(first(parser.clone(), b"PUB a 4\r\nfour\r\n").is_ok());
+    let (found, max) = (5, 4);
+    let error = FrameError::PayloadTooLong { found, max };
+    assert_eq!(first(parser.clone(), b"PUB a 5\r\nhello\r\n"), Err(error));
+    parser.set_limits(limits.with_payload_bytes_max(5));
+    assert_eq!(parser.limits().payload_bytes_max, 5);
+    assert!(first(parser, b"PUB a 5\r\nhello\r\n").is_ok());
+}
+
+#[test]
+fn a_message_says_its_subject_and_sid_and_shows_no_payload() {
+    let bytes = b"MSG a.b x1 r 6\r\nsecret\r\n";
+    let message = first(of_server(), bytes)
+        .unwrap()
+        .message(bytes::Bytes::from_static(bytes));
+    assert_eq!(message.subject_str(), Ok("a.b"));
+    assert_eq!((message.sid(), message.sid_number()), (&b"x1"[..], None));
+    assert_eq!(
+        format!("{message:?}"),
+        "Message { subject: \"a.b\", reply: Some(\"r\"), header_len: 0, payload_len: 6 }"
+    );
+    let bytes = b"MSG \xff 1 0\r\n\r\n";
+    let odd = first(of_server(), bytes)
+        .unwrap()
+        .message(bytes::Bytes::from_static(bytes));
+    assert!(odd.subject_str().is_err());
 }

@@ -224,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn new_limits_hold_from_the_next_line_on() {
+        let mut pieces = Pieces::new(Parser::of_client(Limits::CLIENT_OPS));
+        assert!(matches!(pieces.next(b"PUB a 5\r\n"), Ok(Piece::Line(_))));
+        pieces.set_limits(Limits::CLIENT_OPS.with_payload_bytes_max(4));
+        assert_eq!(pieces.next(b"hello\r\n"), Ok(Piece::Payload(5)));
+        assert_eq!(pieces.next(b"\r\n"), Ok(Piece::End));
+        let (found, max) = (5, 4);
+        assert_eq!(
+            pieces.next(b"PUB a 5\r\n"),
+            Err(FrameError::PayloadTooLong { found, max })
+        );
+    }
+
+    #[test]
     fn a_wrong_terminator_is_the_same_error() {
         let parser = Parser::of_server(Limits::SERVER_OPS);
         for step in 1..12 {
