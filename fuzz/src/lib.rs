@@ -21,6 +21,7 @@ pub mod parse_client;
 pub mod parse_server;
 mod reading;
 pub mod roundtrip;
+pub mod sequence;
 pub mod server_addr;
 pub mod session;
 pub mod subject;
@@ -47,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     target("parse_server", parse_server::run),
     //    target("sequence", sequence::run),
     target("roundtrip", roundtrip::run),
+    target("sequence", sequence::run),
     target("server_addr", server_addr::run),
     //    target("session", session::run),
     target("session", session::run),
