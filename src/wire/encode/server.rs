@@ -219,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_printable_text_is_escaped() {
+        let text = "\u{8}\u{c}\u{7f}\u{80}\u{a0}\u{e0001}\u{10000}\u{2028}";
+        let mut out = Vec::new();
+        quote(&mut out, text.as_bytes());
+        let quoted = "\"\\b\\f\\x7f\\u0080\\u00a0\\U000e0001\u{10000}\\u2028\"";
+        assert_eq!(String::from_utf8(out).unwrap(), quoted);
+    }
+
+    #[test]
+    fn a_confirmation_is_one_word() {
+        let mut out = Vec::new();
+        ok(&mut out);
+        assert_eq!(out, b"+OK\r\n");
+    }
+
+    #[test]
     fn what_is_quoted_is_unquoted_again() {
         let bytes = b"it's \"a\"\\\0\x07\x7f\xc3\xa9\xff\xc2\xa0\r\n\t\x0b\xf0\x9f\x98\x80";
         let mut text = b"Permissions Violation for Publish to ".to_vec();
