@@ -337,7 +337,7 @@ async fn the_other_server_takes_over_when_one_is_killed() {
         let mut sub = client.subscribe("f").unwrap();
         client.flush().await.unwrap();
         let port = client.server_info().port;
-        let (dead, alive) = if u64::from(first.address().port()) == u64::from(port) {
+        let (dead, alive) = if i64::from(first.address().port()) == port {
             first.kill();
             (first, second)
         } else {

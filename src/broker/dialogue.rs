@@ -88,8 +88,7 @@ impl Dialogue {
                 Reaction::Nothing
             }
             ClientOp::Info { json } => {
-                let is_json = serde_json::from_slice::<serde_json::Value>(json).is_ok();
-                if is_json {
+                if ServerInfo::parse(json).is_ok() {
                     Reaction::Nothing
                 } else {
                     Reaction::Close

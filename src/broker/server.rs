@@ -158,7 +158,7 @@ impl Shared {
             server_name: options.server_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: local_addr.map_or_else(String::new, |addr| addr.ip().to_string()),
-            port: local_addr.map_or(0, |addr| addr.port()),
+            port: local_addr.map_or(0, |addr| i64::from(addr.port())),
             headers: true,
             proto: 1,
             max_payload: i64::try_from(options.limits.payload_bytes_max).unwrap_or(i64::MAX),

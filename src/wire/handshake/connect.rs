@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{HandshakeError, is_false, json_error, read, write};
+use super::fields::{self, Kind};
+use super::{HandshakeError, is_false, json_error, write};
 
 /// What a client says about itself.
 ///
@@ -99,19 +99,11 @@ impl Connect {
     ///
     /// As [`Connect::parse`].
     pub fn updated(&self, json: &[u8]) -> Result<Self, HandshakeError> {
-        let fields: Option<Fields> = read(String::from_utf8_lossy(json).as_bytes())?;
-        let Value::Object(mut known) = serde_json::to_value(self).map_err(json_error)? else {
+        let Value::Object(mut fields) = serde_json::to_value(self).map_err(json_error)? else {
             return Ok(Self::default());
         };
-        for (name, value) in fields.map(|Fields(fields)| fields).unwrap_or_default() {
-            let mut names = NAMES.iter();
-            match names.find(|known| known.eq_ignore_ascii_case(&name)) {
-                Some(_) if value.is_null() => {}
-                Some(canonical) => _ = known.insert((*canonical).to_owned(), value),
-                None => _ = known.insert(name, value),
-            }
-        }
-        Self::deserialize(Value::Object(known)).map_err(json_error)
+        fields::read(json, KNOWN, &mut fields)?;
+        Self::deserialize(Value::Object(fields)).map_err(json_error)
     }
 
     /// The `-ERR` text with which every server answers before it closes the connection; `None` for
@@ -119,6 +111,7 @@ impl Connect {
     #[must_use]
     pub fn refusal(&self) -> Option<&'static str> {
         let names_account = self.account.as_ref().is_some_and(|name| !name.is_empty());
+        let names_account = names_account || self.new_account;
         if !(0..=1).contains(&self.protocol) {
             Some(INVALID_PROTOCOL)
         } else if names_account {
@@ -185,59 +178,38 @@ impl fmt::Debug for Connect {
 /// The answer to a `protocol` other than 0 and 1, which goes before credentials.
 pub(crate) const INVALID_PROTOCOL: &str = "invalid client protocol";
 
-/// The fields that are known, in the case in which they are written.
-const NAMES: &[&str] = &[
-    "verbose",
-    "pedantic",
-    "tls_required",
-    "user",
-    "pass",
-    "auth_token",
-    "nkey",
-    "jwt",
-    "sig",
-    "account",
-    "new_account",
-    "proxy_sig",
-    "name",
-    "lang",
-    "version",
-    "protocol",
-    "echo",
-    "headers",
-    "no_responders",
+/// The fields that servers know.
+const KNOWN: &[(&str, Kind)] = &[
+    ("verbose", Kind::Flag),
+    ("pedantic", Kind::Flag),
+    ("tls_required", Kind::Flag),
+    ("user", Kind::Text),
+    ("pass", Kind::Text),
+    ("auth_token", Kind::Text),
+    ("nkey", Kind::Text),
+    ("jwt", Kind::Text),
+    ("sig", Kind::Text),
+    ("account", Kind::Text),
+    ("new_account", Kind::Flag),
+    ("proxy_sig", Kind::Text),
+    ("name", Kind::Text),
+    ("lang", Kind::Text),
+    ("version", Kind::Text),
+    ("protocol", Kind::Integer),
+    ("echo", Kind::Flag),
+    ("headers", Kind::Flag),
+    ("no_responders", Kind::Flag),
+    ("import", Kind::Object),
+    ("export", Kind::Object),
+    ("remote_account", Kind::Text),
 ];
-
-/// The fields of an object in their order, repeated ones too.
-struct Fields(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
-        }
-        Ok(Fields(fields))
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Fields that leaf nodes send; clients may not know them, but servers check their types.
+    const LEAF_ONLY: [&str; 3] = ["import", "export", "remote_account"];
 
     #[test]
     fn what_a_connect_leaves_out_means_what_it_means_to_a_server() {
@@ -273,12 +245,11 @@ mod tests {
     #[test]
     fn every_field_is_kept() {
         let mut all = Map::new();
-        for name in NAMES {
-            let value = match *name {
-                "protocol" => Value::from(1),
-                "verbose" | "pedantic" | "tls_required" | "echo" | "headers" | "new_account"
-                | "no_responders" => Value::from(true),
-                _ => Value::from("text"),
+        for (name, kind) in KNOWN.iter().filter(|(name, _)| !LEAF_ONLY.contains(name)) {
+            let value = match kind {
+                Kind::Integer | Kind::Unsigned => Value::from(1),
+                Kind::Flag => Value::from(true),
+                Kind::Text | Kind::Texts | Kind::Object => Value::from("text"),
             };
             all.insert((*name).to_owned(), value);
         }
@@ -300,6 +271,9 @@ mod tests {
             r#"{"verbose":1}"#,
             r#"{"name":7}"#,
             r#"{"protocol":1.0}"#,
+            r#"{"import":5}"#,
+            r#"{"remote_account":5}"#,
+            "{\"ver\u{17f}ion\":5}",
         ] {
             assert!(Connect::parse(json.as_bytes()).is_err(), "{json}");
         }
@@ -316,6 +290,8 @@ mod tests {
         assert_eq!(refusal(r#"{"no_responders":true}"#), Some(headers));
         assert_eq!(refusal(r#"{"protocol":2}"#), Some(INVALID_PROTOCOL));
         assert_eq!(refusal(r#"{"protocol":-1}"#), Some(INVALID_PROTOCOL));
+        let new_account = refusal(r#"{"new_account":true}"#);
+        assert_eq!(new_account, Some("Authorization Violation"));
         let account = r#"{"account":"a","no_responders":true}"#;
         assert_eq!(refusal(account), Some("Authorization Violation"));
     }

@@ -1,11 +1,12 @@
 //! INFO and CONNECT as types: what server and client say about themselves.
 
 mod connect;
+mod fields;
 mod info;
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use connect::Connect;
 #[cfg(feature = "broker")]
@@ -47,10 +48,6 @@ impl fmt::Display for HandshakeError {
 }
 
 impl core::error::Error for HandshakeError {}
-
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, HandshakeError> {
-    serde_json::from_slice(json).map_err(json_error)
-}
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
 fn json_error(error: serde_json::Error) -> HandshakeError {
