@@ -212,6 +212,17 @@ mod tests {
     const LEAF_ONLY: [&str; 3] = ["import", "export", "remote_account"];
 
     #[test]
+    fn a_number_of_an_unknown_field_is_the_same_after_it_was_written() {
+        let digits = "7".repeat(97) + "000";
+        for text in [digits.as_str(), "7.5e-300", "1e23", "-0.1"] {
+            let json = format!(r#"{{"new":{text}}}"#);
+            let connect = Connect::parse(json.as_bytes()).unwrap();
+            let again = Connect::parse(&connect.to_json()).unwrap();
+            assert_eq!(again.other, connect.other, "{text}");
+        }
+    }
+
+    #[test]
     fn what_a_connect_leaves_out_means_what_it_means_to_a_server() {
         let bare = Connect::parse(b"{}").unwrap();
         assert!(bare.verbose && bare.pedantic && bare.echo && !bare.headers);
