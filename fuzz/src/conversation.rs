@@ -56,6 +56,10 @@ pub(crate) struct Conversation {
     /// What the client has subscribed to and not ended.
     pub(crate) live: BTreeMap<u64, Subscription>,
     batch: WriteBatch,
+    /// The most that one write to the socket takes.
+    pub(crate) write_bytes_max: usize,
+    /// Everything that was written and told, in order.
+    pub(crate) transcript: Vec<String>,
     /// Whether the server keeps the protocol; one that does not may confuse the counts.
     is_honest: bool,
     dialed: Option<ServerAddr>,
@@ -136,6 +140,8 @@ impl Conversation {
             server: Server::new(1),
             live: BTreeMap::new(),
             batch: WriteBatch::default(),
+            write_bytes_max: usize::MAX,
+            transcript: Vec::new(),
             is_honest,
             dialed: None,
             generation: 0,
@@ -313,7 +319,7 @@ impl Conversation {
                 .flat_map(|slice| slice.to_vec())
                 .collect();
             assert!(!bytes.is_empty(), "a batch that is not finished has bytes");
-            let written = bytes.len().min(left);
+            let written = bytes.len().min(left).min(self.write_bytes_max);
             left -= written;
             self.batch.advance(written);
             self.hear_client(&bytes[..written]);
@@ -495,6 +501,7 @@ impl Conversation {
     }
 
     fn hear_event(&mut self, event: Event) {
+        self.transcript.push(format!("{event:?}"));
         match event {
             Event::Connected { server, generation } => {
                 self.generation += 1;
@@ -534,6 +541,7 @@ impl Conversation {
     }
 
     fn hear_op(&mut self, op: &ClientOp<'_>) {
+        self.transcript.push(format!("{op:?}"));
         let server = &mut self.server;
         assert!(server.has_introduced, "{op:?} before INFO");
         if let ClientOp::Connect { json } = op {

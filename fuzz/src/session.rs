@@ -43,8 +43,18 @@ const ERRORS: [&[u8]; 6] = [
 
 const FILTERS: [&str; 4] = ["a", "a.*", "b.>", "*.c"];
 
-/// Plays the operations.
+/// Plays the operations, with a socket that takes everything and with one that takes single bytes.
 pub fn run(data: &[u8]) {
+    let whole = play_all(data, usize::MAX);
+    let bytewise = play_all(data, 1);
+    assert_eq!(
+        bytewise, whole,
+        "what is written depends on how it is taken"
+    );
+}
+
+/// Returns what was written and told.
+fn play_all(data: &[u8], write_bytes_max: usize) -> Vec<String> {
     let mut input = Input::new(data);
     let flags = input.byte();
     let mut options =
@@ -53,6 +63,7 @@ pub fn run(data: &[u8]) {
     options.is_tls_required = flags & 8 != 0;
     options.redial.attempts_max = (flags & 16 != 0).then_some(5);
     let mut conversation = Conversation::new(options, u64::from(input.byte()), true);
+    conversation.write_bytes_max = write_bytes_max;
     conversation.rest();
     for _ in 0..OPERATIONS_MAX {
         if input.is_empty() {
@@ -63,6 +74,7 @@ pub fn run(data: &[u8]) {
     }
     conversation.check_tables();
     conversation.rest();
+    conversation.transcript
 }
 
 fn play(with: &mut Conversation, input: &mut Input<'_>) {
