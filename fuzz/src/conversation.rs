@@ -59,7 +59,7 @@ pub(crate) struct Conversation {
     /// The most that one write to the socket takes.
     pub(crate) write_bytes_max: usize,
     /// Everything that was written and told, in order.
-    pub(crate) transcript: Vec<String>,
+    pub(crate) transcript: Vec<u8>,
     /// Whether the server keeps the protocol; one that does not may confuse the counts.
     is_honest: bool,
     dialed: Option<ServerAddr>,
@@ -501,7 +501,7 @@ impl Conversation {
     }
 
     fn hear_event(&mut self, event: Event) {
-        self.transcript.push(format!("{event:?}"));
+        self.transcript.extend(format!("{event:?}\n").into_bytes());
         match event {
             Event::Connected { server, generation } => {
                 self.generation += 1;
@@ -524,6 +524,7 @@ impl Conversation {
 
     /// The server reads.
     fn hear_client(&mut self, bytes: &[u8]) {
+        self.transcript.extend_from_slice(bytes);
         self.server.unread.extend_from_slice(bytes);
         let unread = std::mem::take(&mut self.server.unread);
         let mut rest = &unread[..];
@@ -541,7 +542,6 @@ impl Conversation {
     }
 
     fn hear_op(&mut self, op: &ClientOp<'_>) {
-        self.transcript.push(format!("{op:?}"));
         let server = &mut self.server;
         assert!(server.has_introduced, "{op:?} before INFO");
         if let ClientOp::Connect { json } = op {

@@ -54,7 +54,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// Returns what was written and told.
-fn play_all(data: &[u8], write_bytes_max: usize) -> Vec<String> {
+fn play_all(data: &[u8], write_bytes_max: usize) -> Vec<u8> {
     let mut input = Input::new(data);
     let flags = input.byte();
     let mut options =
