@@ -139,7 +139,7 @@ fn a_server_that_is_gone_is_a_finding_and_the_end() {
     let (is_clean, records) = records(&folder, &arguments);
     assert!(!is_clean);
     let finding = &records[records.len() - 2];
-    assert_eq!(finding["kind"], "unreachable", "{finding}");
+    assert_eq!(finding["kind"], "gone", "{finding}");
     assert!(records.last().unwrap()["sessions"].as_u64().unwrap() < 500);
 }
 

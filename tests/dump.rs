@@ -19,7 +19,7 @@ use support::program::Program;
 const SERVER: &[u8] = b"INFO {\"server_id\":\"x\"} \r\nMSG a.b 1  5\r\nhello\r\n\
     HMSG a sid r 25 28\r\nNATS/1.0 404 No\r\nA: b\r\n\r\n\xff\xfe\n\r\n-ERR 'Stale Connection'\r\n\
     HMSG a 1 5 5\r\nhello\r\nping junk\n+OK\r\n";
-const CLIENT: &[u8] = b"CONNECT{\"verbose\":false}\r\nsub a..b q 7\r\nSUB a.* 8\r\nUNSUB 7 5\r\n\
+const CLIENT: &[u8] = b"CONNECT{\"headers\":true}\r\nsub a.>  q 7\r\nSUB a.* 8\r\nUNSUB 7 5\r\n\
     PUB a 0\r\n\r\nHPUB a r 12 14\r\nNATS/1.0\r\n\r\nhi\r\nPING\r\n";
 
 fn dump(from: &str, arguments: &[&str], input: &[u8]) -> (bool, Vec<String>) {
@@ -76,13 +76,11 @@ fn every_operation_of_a_client_is_one_object() {
     let (is_well, lines) = dump("client", &["--json"], CLIENT);
     let objects = objects(&lines);
     assert!(is_well, "{lines:?}");
-    assert_eq!(objects[0]["json"], "{\"verbose\":false}");
-    let refused = json!({
-        "offset": 26, "length": 14, "op": "SUB", "subject": "a..b", "queue": "q", "sid": "7",
-        "server_error": "Invalid Subject",
+    assert_eq!(objects[0]["json"], "{\"headers\":true}");
+    let sub = json!({
+        "offset": 25, "length": 14, "op": "SUB", "subject": "a.>", "queue": "q", "sid": "7",
     });
-    assert_eq!(objects[1], refused);
-    assert_eq!(objects[2].get("server_error"), None);
+    assert_eq!(objects[1], sub);
     assert_eq!(
         (&objects[3]["sid"], &objects[3]["max"]),
         (&json!("7"), &json!("5"))
@@ -168,6 +166,29 @@ fn the_first_error_is_the_last_line() {
     let line = [b"SUB ".as_slice(), &vec![b'a'; 5_000], b" 1\r\n"].concat();
     assert!(dump("client", &["--json"], &line).1[0].contains("line_too_long"));
     assert!(dump("client", &["--max-control-line", "6000"], &line).0);
+}
+
+#[test]
+fn what_servers_refuse_and_go_on_is_an_error_and_not_the_end() {
+    let (is_well, lines) = dump("client", &["--json"], b"SUB a..b 1\r\nPING\r\n");
+    assert!(!is_well);
+    assert!(lines[0].starts_with("{\"offset\":0,\"error\":\"invalid_subject\",\"message\":"));
+    assert_eq!(objects(&lines)[1]["op"], "PING");
+}
+
+#[test]
+fn headers_need_the_consent_of_the_connect_that_was_seen() {
+    let publish = b"HPUB a 0 0\r\n\r\n";
+    assert!(
+        dump("client", &[], publish).0,
+        "nothing is known of a part of a conversation"
+    );
+    let silent = [b"CONNECT {}\r\n".as_slice(), publish].concat();
+    let (is_well, lines) = dump("client", &["--json"], &silent);
+    assert_eq!(
+        (is_well, &objects(&lines)[1]["error"]),
+        (false, &json!("headers_refused"))
+    );
 }
 
 #[test]

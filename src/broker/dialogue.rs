@@ -169,7 +169,9 @@ impl Dialogue {
     }
 
     fn handle_publish<'a>(&self, message: PubView<'a>, out: &mut Vec<u8>) -> Reaction<'a> {
-        let reserved_reply = message.reply.filter(|reply| is_reserved_reply(reply));
+        let reserved_reply = message
+            .reply
+            .filter(|reply| is_reserved_reply(reply, self.version));
         if is_reserved(message.subject, self.version) {
             deny(out, "Publish to", message.subject);
             return Reaction::Nothing;
@@ -224,13 +226,22 @@ fn deny(out: &mut Vec<u8>, what: &str, subject: &[u8]) {
 
 /// Subjects that servers use among themselves.
 fn is_reserved(subject: &[u8], version: ServerVersion) -> bool {
-    subject.starts_with(b"_GR_.") || (version.is_2_11() && subject.starts_with(b"$NRG."))
+    is_gateway(subject, version) || (version.is_2_11() && subject.starts_with(b"$NRG."))
 }
 
-fn is_reserved_reply(reply: &[u8]) -> bool {
-    [b"_R_.".as_slice(), b"_GR_.", b"$JS.ACK."]
-        .iter()
-        .any(|start| reply.starts_with(start))
+fn is_reserved_reply(reply: &[u8], version: ServerVersion) -> bool {
+    is_gateway(reply, version) || reply.starts_with(b"_R_.") || is_below(reply, b"$JS.ACK.")
+}
+
+fn is_gateway(subject: &[u8], version: ServerVersion) -> bool {
+    is_below(subject, b"_GR_.") || (version.is_2_14() && is_below(subject, b"$GR."))
+}
+
+/// Whether something follows the beginning.
+fn is_below(subject: &[u8], beginning: &[u8]) -> bool {
+    subject
+        .strip_prefix(beginning)
+        .is_some_and(|rest| !rest.is_empty())
 }
 
 fn refuse<'a>(out: &mut Vec<u8>, text: &[u8]) -> Reaction<'a> {

@@ -72,7 +72,7 @@ impl ServerVersion {
         self >= Self(2, 12, 0)
     }
 
-    /// A second CONNECT ends the subscriptions.
+    /// A second CONNECT ends the subscriptions, and `$GR.` is reserved.
     pub(super) fn is_2_14(self) -> bool {
         self >= Self(2, 14, 0)
     }

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
-use crate::wire::handshake::{Connect, ServerInfo};
-use crate::wire::{ClientOp, Frame, HeaderBlock, Limits, Parser, ServerOp, Step};
+use crate::wire::handshake::{Connect, HandshakeError, ServerInfo};
+use crate::wire::{ClientOp, Frame, HeaderBlock, Limits, OpKind, Parser, ServerOp, Step};
 
 /// Bytes that are read from the input at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -49,7 +49,8 @@ enum Speaker {
     Client,
 }
 
-/// Prints every operation of the input; fails at the first that is none.
+/// Prints every operation of the input. It fails where servers refuse something, and ends where they
+/// close the connection for it.
 pub(super) fn run(args: &DumpArgs) -> Result<ExitCode, Box<dyn Error>> {
     let input: Box<dyn Read> = match &args.file {
         Some(path) => {
@@ -73,6 +74,8 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
     let mut chunk = vec![0; READ_BYTES];
     let step = args.split.and_then(|bytes| usize::try_from(bytes).ok());
     let mut offset = 0_u64;
+    let mut connect = Connect::default();
+    let mut code = ExitCode::SUCCESS;
     loop {
         let count = input.read(&mut chunk)?;
         if count == 0 {
@@ -92,7 +95,7 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
                 };
                 let record = match args.from {
                     Speaker::Server => Record::of_server(offset, &frame, rest),
-                    Speaker::Client => Record::of_client(offset, &frame, rest),
+                    Speaker::Client => Record::of_client(offset, &frame, rest, &mut connect),
                 };
                 match record {
                     Ok(record) if args.json => {
@@ -101,8 +104,14 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
                     }
                     Ok(record) => record.write_line(out)?,
                     Err(refusal) => {
-                        return args.refuse(out, offset, refusal.kind, &refusal.message);
+                        code = args.refuse(out, offset, refusal.kind, &refusal.message)?;
+                        if refusal.closes {
+                            return Ok(code);
+                        }
                     }
+                }
+                if frame.kind() == OpKind::Connect {
+                    parser.set_limits(parser.limits().with_headers(connect.headers));
                 }
                 offset = offset.saturating_add(frame.len() as u64);
                 taken = taken.saturating_add(frame.len());
@@ -111,7 +120,7 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
         }
     }
     if buffer.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let message = format!("input ends {} bytes into an operation", buffer.len());
     args.refuse(out, offset, "truncated", &message)
@@ -142,13 +151,26 @@ impl DumpArgs {
         message: &str,
     ) -> std::io::Result<ExitCode> {
         if self.json {
-            let refusal = serde_json::json!({"offset": offset, "error": kind, "message": message});
-            writeln!(out, "{refusal}")?;
+            let error = ErrorRecord {
+                offset,
+                error: kind,
+                message,
+            };
+            serde_json::to_writer(&mut *out, &error)?;
+            writeln!(out)?;
         } else {
             writeln!(out, "{offset:>8} {:>6} error: {message}", "")?;
         }
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// What is no operation, or is refused.
+#[derive(Debug, Serialize)]
+struct ErrorRecord<'a> {
+    offset: u64,
+    error: &'a str,
+    message: &'a str,
 }
 
 /// One operation; what it does not have is left out, but a missing reply is null.
@@ -171,9 +193,6 @@ struct Record<'a> {
     json: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Text<'a>>,
-    /// What a server answers although it goes on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_error: Option<&'static str>,
 }
 
 /// What a message has.
@@ -202,6 +221,8 @@ struct StatusLine<'a> {
 struct Refusal {
     kind: &'static str,
     message: String,
+    /// Whether servers close the connection for it.
+    closes: bool,
 }
 
 impl<'a> Record<'a> {
@@ -218,7 +239,7 @@ impl<'a> Record<'a> {
         let mut record = Self::new(offset, frame);
         match frame.server_op(bytes) {
             ServerOp::Info { json } => {
-                ServerInfo::parse(json).map_err(|error| Refusal::json(&error))?;
+                check_info(json)?;
                 record.json = Some(Text(json));
             }
             ServerOp::Msg(message) => {
@@ -232,11 +253,25 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    fn of_client(offset: u64, frame: &Frame, bytes: &'a [u8]) -> Result<Self, Refusal> {
+    fn of_client(
+        offset: u64,
+        frame: &Frame,
+        bytes: &'a [u8],
+        connect: &mut Connect,
+    ) -> Result<Self, Refusal> {
         let mut record = Self::new(offset, frame);
         match frame.client_op(bytes) {
             ClientOp::Connect { json } => {
-                check_connect(json)?;
+                *connect = connect
+                    .updated(json)
+                    .map_err(|error| Refusal::json(&error))?;
+                if let Some(text) = connect.refusal() {
+                    return Err(Refusal {
+                        kind: "connect_refused",
+                        message: format!("servers refuse the CONNECT: {text}"),
+                        closes: true,
+                    });
+                }
                 record.json = Some(Text(json));
             }
             ClientOp::Pub(message) => {
@@ -251,16 +286,20 @@ impl<'a> Record<'a> {
                 record.subject = Some(Text(subject));
                 record.queue = queue_group.map(Text);
                 record.sid = Some(Text(sid));
-                let is_valid = crate::subject::is_pattern(subject);
-                record.server_error = (!is_valid).then_some("Invalid Subject");
+                if !crate::subject::is_pattern(subject) {
+                    return Err(Refusal {
+                        kind: "invalid_subject",
+                        message: format!("servers refuse the subject `{}`", Text(subject)),
+                        closes: false,
+                    });
+                }
             }
             ClientOp::Unsub { sid, max } => {
                 record.sid = Some(Text(sid));
                 record.max = max.map(Text);
             }
             ClientOp::Info { json } => {
-                serde_json::from_slice::<serde::de::IgnoredAny>(json)
-                    .map_err(|error| Refusal::json(&error))?;
+                check_info(json)?;
                 record.json = Some(Text(json));
             }
             ClientOp::Err { text } => record.text = Some(Text(text)),
@@ -286,9 +325,6 @@ impl<'a> Record<'a> {
         }
         if let Some(body) = &self.body {
             body.write_words(out)?;
-        }
-        if let Some(text) = self.server_error {
-            write!(out, " (servers answer -ERR '{text}')")?;
         }
         writeln!(out)
     }
@@ -339,6 +375,7 @@ impl Refusal {
         Self {
             kind: "bad_json",
             message: error.to_string(),
+            closes: true,
         }
     }
 }
@@ -368,14 +405,10 @@ impl std::fmt::Display for Text<'_> {
     }
 }
 
-/// A CONNECT for which every server closes the connection.
-fn check_connect(json: &[u8]) -> Result<(), Refusal> {
-    let connect = Connect::parse(json).map_err(|error| Refusal::json(&error))?;
-    let answer = connect.refusal();
-    answer.map_or(Ok(()), |text| {
-        Err(Refusal {
-            kind: "connect_refused",
-            message: format!("servers refuse the CONNECT: {text}"),
-        })
-    })
+/// How long an INFO is, is for `--max-control-line` to say.
+fn check_info(json: &[u8]) -> Result<(), Refusal> {
+    match ServerInfo::parse(json) {
+        Err(error @ HandshakeError::Json(_)) => Err(Refusal::json(&error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

@@ -151,7 +151,7 @@ impl Parser {
         self.limits
     }
 
-    /// Replaces the limits, from the next control line on.
+    /// Replaces the limits; a control line that has begun is held to the new ones.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }

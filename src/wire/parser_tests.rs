@@ -427,6 +427,9 @@ fn a_name_goes_on_until_its_blank() {
             "{bytes:?}"
         );
     }
+    // A byte where the blank must be is no blank, whatever follows it.
+    assert!(first(of_server(), b"HMSGxa 1 0 0\r\n\r\n").is_err());
+    assert!(first(of_client(), b"HPUBxa 0 0\r\n\r\n").is_err());
     for bytes in [b"HPUBX a 0 0\r\n\r\n".as_slice(), b"PUBX a 0\r\n\r\n"] {
         assert_eq!(
             first(of_client(), bytes),

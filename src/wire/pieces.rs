@@ -131,12 +131,12 @@ impl Pieces {
         }
     }
 
-    /// Replaces the limits, from the next control line on.
+    /// Replaces the limits; a control line that has begun is held to the new ones, a body is not.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.parser.set_limits(limits);
     }
 
-    /// Whether the stream may end here: between two frames, as far as it was handed in.
+    /// Whether no body is pending. A control line may have begun: then the buffer is not empty.
     #[must_use]
     pub const fn is_between_frames(&self) -> bool {
         !self.is_in_body

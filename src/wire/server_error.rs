@@ -260,7 +260,8 @@ fn unescape(bytes: &mut &[u8], text: &mut Vec<u8>) -> Option<()> {
 fn hexadecimal(bytes: &mut &[u8], digits: usize) -> Option<u32> {
     let (code, behind) = bytes.split_at_checked(digits)?;
     *bytes = behind;
-    let code = core::str::from_utf8(code).ok()?;
+    let is_hexadecimal = code.iter().all(u8::is_ascii_hexdigit);
+    let code = core::str::from_utf8(code).ok().filter(|_| is_hexadecimal)?;
     u32::from_str_radix(code, 16).ok()
 }
 
@@ -458,6 +459,7 @@ mod tests {
             "\"a",
             "a\"",
             "\"\\x0g\"",
+            "\"\\x+f\"",
             "\"\\x0",
             "\"\\u12\"",
             "\"\\ud800\"",

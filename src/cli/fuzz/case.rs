@@ -74,11 +74,15 @@ impl Case {
         let text = std::fs::read(path).map_err(|error| format!("cannot read `{name}`: {error}"))?;
         let file: File =
             serde_json::from_slice(&text).map_err(|error| format!("`{name}`: {error}"))?;
-        let input = STANDARD.decode(&file.input_base64);
+        let pieces = file
+            .pieces_base64
+            .iter()
+            .map(|piece| STANDARD.decode(piece));
+        let pieces: Result<Vec<_>, _> = pieces.collect();
         Ok(Self {
             seed: file.seed,
             mutations: file.mutations,
-            pieces: vec![input.map_err(|error| format!("`{name}`: {error}"))?],
+            pieces: pieces.map_err(|error| format!("`{name}`: {error}"))?,
         })
     }
 
@@ -88,7 +92,11 @@ impl Case {
             seed: self.seed,
             mutations: self.mutations.clone(),
             input: self.bytes().escape_ascii().to_string(),
-            input_base64: STANDARD.encode(self.bytes()),
+            pieces_base64: self
+                .pieces
+                .iter()
+                .map(|piece| STANDARD.encode(piece))
+                .collect(),
         };
         let mut text = serde_json::to_vec_pretty(&file)?;
         text.push(b'\n');
@@ -106,7 +114,7 @@ struct File {
     mutations: Vec<String>,
     /// For people.
     input: String,
-    input_base64: String,
+    pieces_base64: Vec<String>,
 }
 
 /// A session's bytes made to end at the end of an operation, with a PING behind them.
@@ -148,7 +156,9 @@ impl Ended {
                     ended.bytes.extend_from_slice(end);
                 }
                 Err(_) => {
-                    ended.has_inner_cr |= rest.contains(&b'\r');
+                    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                    let line = line.strip_suffix(b"\r").unwrap_or(line);
+                    ended.has_inner_cr |= line.contains(&b'\r');
                     break;
                 }
             }
@@ -179,6 +189,25 @@ mod tests {
                 completed.escape_ascii().to_string()
             );
             assert_eq!(ended.pongs, pongs, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_cr_counts_inside_a_line_and_not_at_its_end() {
+        let has_inner_cr = |bytes: &[u8]| Ended::new(bytes, Limits::CLIENT_OPS).has_inner_cr;
+        for bytes in [
+            b"PUB fo\ro 0\r\n\r\n".as_slice(),
+            b"PUB fo\ro x\r\n",
+            b"B\rE\r\n",
+        ] {
+            assert!(has_inner_cr(bytes), "{}", bytes.escape_ascii());
+        }
+        for bytes in [
+            b"PUB foo 0\r\n\r\n".as_slice(),
+            b"BYE\r\nSUB a 1\r\n",
+            b"PUB a 1\r\n\r\r\n",
+        ] {
+            assert!(!has_inner_cr(bytes), "{}", bytes.escape_ascii());
         }
     }
 

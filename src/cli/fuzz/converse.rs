@@ -14,6 +14,9 @@ use super::case::Ended;
 /// Room made for each socket read.
 const READ_BYTES: usize = 16 << 10;
 
+/// Bytes of one answer at most.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
 /// What a server says to a session; what differs between two well-behaved servers is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -33,20 +36,21 @@ pub(super) enum End {
     Closed,
     /// The server does neither in time.
     Silent,
+    /// The server says more than any session can bring about.
+    Endless,
 }
 
 impl Answer {
     pub(super) fn bytes(&self) -> Vec<u8> {
         [self.frames.concat().as_slice(), &self.rest].concat()
     }
-}
 
-impl Answer {
-    /// Without refusals that repeat the one before them.
+    /// Without refused publish subjects that repeat the one before them.
     pub(super) fn told_once(&self) -> Self {
+        let refusal = b"-ERR 'Invalid Publish Subject'";
         let mut once = self.clone();
         once.frames
-            .dedup_by(|later, earlier| later == earlier && later.starts_with(b"-ERR"));
+            .dedup_by(|later, earlier| later == earlier && later.starts_with(refusal));
         once
     }
 }
@@ -57,6 +61,7 @@ impl End {
             Self::Open => "open",
             Self::Closed => "closed",
             Self::Silent => "silent",
+            Self::Endless => "endless",
         }
     }
 }
@@ -120,6 +125,7 @@ async fn listen<S: AsyncRead + Unpin>(stream: &mut S, pongs: usize, patience: Du
     let mut parser = Parser::of_server(Limits::SERVER_OPS);
     let mut buffer = BytesMut::new();
     let mut pongs_left = pongs;
+    let mut heard = 0_usize;
     let deadline = Instant::now().checked_add(patience);
     loop {
         loop {
@@ -154,8 +160,17 @@ async fn listen<S: AsyncRead + Unpin>(stream: &mut S, pongs: usize, patience: Du
             },
             None => reading.await,
         };
-        if !matches!(count, Ok(1..)) {
+        let Ok(count @ 1..) = count else {
             answer.end = End::Closed;
+            break;
+        };
+        heard = heard.saturating_add(count);
+        if heard > ANSWER_BYTES_MAX {
+            answer.end = End::Endless;
+            break;
+        }
+        // A server that never pauses does not outlast the patience either.
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
             break;
         }
     }

@@ -4,25 +4,32 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::wire::{FrameError, Limits, OpKind, Parser, Step};
 
 use super::FuzzArgs;
 use super::case::Case;
-use super::report::{Record, SessionRecord, Summary, print};
+use super::report::{Outcome, Record, SessionRecord, Summary, finish, print};
 
 /// Room made for each socket read.
 const READ_BYTES: usize = 16 << 10;
 
 /// Connections that may wait for their record to be printed.
 const RECORDS_MAX: usize = 64;
+
+/// Clients that are talked to at a time; others wait.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long no connection is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// A client that writes more than this in one session is not listened to any longer.
 const HEARD_BYTES_MAX: usize = 64 << 20;
@@ -38,29 +45,32 @@ pub(super) async fn run(args: &FuzzArgs, address: &str) -> Result<ExitCode, Box<
     let patience = args.patience;
     let (first_seed, count) = (args.seed, args.sessions.unwrap_or(u64::MAX));
     let accepting = tokio::spawn(async move {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         for index in 0..count {
-            let Ok((stream, _)) = listener.accept().await else {
-                break;
-            };
             let case = match &replayed {
                 Some(case) => Ok(case.clone()),
                 None => Case::of_server(first_seed.wrapping_add(index)),
             };
-            let Ok(case) = case else {
+            let (Ok(case), Ok(place)) = (case, Arc::clone(&places).acquire_owned().await) else {
                 break;
+            };
+            let stream = loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => break stream,
+                    // Nothing says when the process has a file descriptor again.
+                    Err(_) => sleep(ACCEPT_PAUSE).await,
+                }
             };
             let told = told.clone();
             tokio::spawn(async move {
                 let record = Conversation::new(stream, patience).hold(&case).await;
+                drop(place);
                 // Nobody waits for records any more when the run was interrupted.
                 let _ = told.send((case, record)).await;
             });
         }
     });
-    let mut summary = Summary {
-        seed: args.seed,
-        ..Summary::default()
-    };
+    let mut summary = Summary::new(args.seed);
     let mut out = std::io::stdout();
     loop {
         let (case, record) = tokio::select! {
@@ -70,28 +80,20 @@ pub(super) async fn run(args: &FuzzArgs, address: &str) -> Result<ExitCode, Box<
             },
             _ = crate::cli::interrupted() => break,
         };
-        summary.sessions = summary.sessions.saturating_add(1);
-        for mutation in &case.mutations {
-            let uses = summary.mutations.entry(mutation.clone()).or_default();
-            *uses = uses.saturating_add(1);
-        }
-        if record.violation.is_some() {
-            summary.findings = summary.findings.saturating_add(1);
+        summary.count(&case.mutations);
+        // Damage may make a client wait for what never comes; what is valid may not.
+        let is_stuck = case.mutations.is_empty() && record.end == "silent";
+        if record.violation.is_some() || is_stuck {
+            summary.note(&Outcome::Differs);
             std::fs::create_dir_all(&args.findings)?;
             case.write(&args.findings.join(format!("server-{}.json", case.seed)))?;
         } else {
-            summary.agreed = summary.agreed.saturating_add(1);
+            summary.note(&Outcome::Agreed);
         }
         print(&mut out, &Record::Session(record), args.json)?;
     }
     accepting.abort();
-    let is_clean = summary.findings == 0;
-    print(&mut out, &Record::Summary(summary), args.json)?;
-    Ok(if is_clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    finish(&mut out, summary, args.json)
 }
 
 /// One client's connection.

@@ -9,18 +9,24 @@ where
     F: AsyncFnMut(&[Vec<u8>]) -> bool,
 {
     let mut attempts = 0_usize;
-    // Whole operations first, then halves, quarters and so on down to bytes.
-    let mut index = 0;
-    while index < pieces.len() && attempts < ATTEMPTS_MAX {
-        let mut fewer = pieces.clone();
-        fewer.remove(index);
-        attempts = attempts.saturating_add(1);
-        if is_finding(&fewer).await {
-            pieces = fewer;
-        } else {
-            index = index.saturating_add(1);
+    // Whole operations first, again as long as something goes: one may need another.
+    let mut has_shrunk = true;
+    while has_shrunk {
+        has_shrunk = false;
+        let mut index = 0_usize;
+        while index < pieces.len() && attempts < ATTEMPTS_MAX {
+            let mut fewer = pieces.clone();
+            fewer.remove(index);
+            attempts = attempts.saturating_add(1);
+            if is_finding(&fewer).await {
+                pieces = fewer;
+                has_shrunk = true;
+            } else {
+                index = index.saturating_add(1);
+            }
         }
     }
+    // Then halves of each, quarters and so on down to bytes.
     for index in 0..pieces.len() {
         let mut len = pieces.get(index).map_or(0, Vec::len).div_ceil(2);
         while len > 0 && attempts < ATTEMPTS_MAX {
@@ -64,5 +70,17 @@ mod tests {
         })
         .await;
         assert_eq!(left, [b"cd"]);
+    }
+
+    #[tokio::test]
+    async fn what_another_piece_needed_is_left_out_after_it() {
+        let pieces = [b"C".to_vec(), b"H".to_vec(), b"X".to_vec()];
+        // Without C, H ends everything before X.
+        let left = minimise(pieces.to_vec(), async |pieces: &[Vec<u8>]| {
+            let bytes = pieces.concat();
+            bytes.contains(&b'X') && (bytes.contains(&b'C') || !bytes.contains(&b'H'))
+        })
+        .await;
+        assert_eq!(left, [b"X"]);
     }
 }

@@ -32,7 +32,8 @@ pub(super) struct FuzzArgs {
     /// Seed of the first session; each following one has the next
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Print one JSON object for each finding, and a last one with the counts
+    /// Print one JSON object for each finding (with --listen for each session), and a last one with
+    /// the counts
     #[arg(long)]
     json: bool,
     /// How long an answer may take before the server counts as hanging

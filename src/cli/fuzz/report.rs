@@ -1,8 +1,10 @@
 //! What `natseq fuzz` prints: findings, and the counts at the end.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde::Serialize;
 
@@ -15,10 +17,21 @@ pub(super) enum Record<'a> {
     Summary(Summary),
 }
 
-/// A server that answers otherwise than the embedded one, hangs, or cannot be reached any more.
+/// What became of a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome {
+    Agreed,
+    /// It differs for a reason that is known.
+    Explained(&'static str),
+    Differs,
+    /// The server does not greet any more.
+    Gone,
+}
+
+/// A server that answers otherwise than the embedded one, hangs, or is gone.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding<'a> {
-    /// `disagreement`, `hang` or `unreachable`.
+    /// `disagreement`, `hang` or `gone`.
     pub(super) kind: &'static str,
     pub(super) seed: u64,
     pub(super) mutations: &'a [String],
@@ -65,6 +78,48 @@ pub(super) struct Summary {
     pub(super) server_version: String,
     /// How often each mutation was sent.
     pub(super) mutations: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a session and what was done to it.
+    pub(super) fn count(&mut self, mutations: &[String]) {
+        self.sessions = self.sessions.saturating_add(1);
+        for mutation in mutations {
+            let uses = self.mutations.entry(mutation.clone()).or_default();
+            *uses = uses.saturating_add(1);
+        }
+    }
+
+    pub(super) fn note(&mut self, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Agreed => &mut self.agreed,
+            Outcome::Explained(reason) => self.explained.entry(reason).or_default(),
+            Outcome::Differs | Outcome::Gone => &mut self.findings,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+/// Prints the summary; a run without a finding has succeeded.
+pub(super) fn finish(
+    out: &mut impl Write,
+    summary: Summary,
+    is_json: bool,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let is_clean = summary.findings == 0;
+    print(out, &Record::Summary(summary), is_json)?;
+    Ok(if is_clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints a record: as JSON, or for people.

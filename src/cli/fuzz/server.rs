@@ -19,12 +19,12 @@ use super::FuzzArgs;
 use super::case::{Case, Ended};
 use super::converse::{Answer, End, converse, read_info};
 use super::minimise::minimise;
-use super::report::{Finding, Record, Summary, Verdict, print};
+use super::report::{Finding, Outcome, Record, Summary, Verdict, finish, print};
 
 /// Sessions of one run unless `--sessions` says otherwise.
 const SESSIONS: u64 = 1_000;
 
-/// A difference has to show this often to be a finding: servers answer some sessions by chance.
+/// How often a server whose answer differs is asked again: some answers are its free choice.
 const REPEATS: usize = 16;
 
 /// The longest wait for each attempt while a finding is made smaller.
@@ -39,54 +39,49 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Box<dyn Error>> {
     let target = Target::find(args, &servers).await?;
     let mut out = std::io::stdout();
-    let mut summary = Summary {
-        seed: args.seed,
-        server_version: target.info.version.clone(),
-        ..Summary::default()
-    };
+    let mut summary = Summary::new(args.seed);
+    summary.server_version.clone_from(&target.info.version);
     let count = if args.replay.is_some() {
         1
     } else {
         args.sessions.unwrap_or(SESSIONS)
     };
-    for index in 0..count {
-        let case = match &args.replay {
-            Some(path) => Case::read(path)?,
-            None => Case::of_client(args.seed.wrapping_add(index))?,
-        };
-        for mutation in &case.mutations {
-            let uses = summary.mutations.entry(mutation.clone()).or_default();
-            *uses = uses.saturating_add(1);
-        }
-        summary.sessions = summary.sessions.saturating_add(1);
-        let outcome = tokio::select! {
-            outcome = target.judge(&case) => outcome,
-            _ = crate::cli::interrupted() => break,
-        };
-        match outcome {
-            Outcome::Agreed => summary.agreed = summary.agreed.saturating_add(1),
-            Outcome::Explained(reason) => {
-                let uses = summary.explained.entry(reason).or_default();
-                *uses = uses.saturating_add(1);
-            }
-            Outcome::Differs => {
-                summary.findings = summary.findings.saturating_add(1);
-                target.tell(args, case, &mut out).await?;
-            }
-            Outcome::Unreachable => {
-                summary.findings = summary.findings.saturating_add(1);
-                target.tell_unreachable(args, &case, &mut out)?;
-                break;
+    let fuzzing = async {
+        let mut before = None;
+        for index in 0..count {
+            let case = match &args.replay {
+                Some(path) => Case::read(path)?,
+                None => Case::of_client(args.seed.wrapping_add(index))?,
+            };
+            summary.count(&case.mutations);
+            let outcome = target.judge(&case).await;
+            summary.note(&outcome);
+            match outcome {
+                Outcome::Agreed | Outcome::Explained(_) => before = Some(case),
+                Outcome::Differs => {
+                    target.tell(args, case, &mut out).await?;
+                    before = None;
+                }
+                Outcome::Gone => {
+                    // It did not even greet: what it heard before has ended it.
+                    let culprit = before.take().unwrap_or(case);
+                    return target.tell_gone(args, &culprit, &mut out);
+                }
             }
         }
+        if let Some(last) = before
+            && target.greets().await.is_none()
+        {
+            summary.note(&Outcome::Gone);
+            target.tell_gone(args, &last, &mut out)?;
+        }
+        Ok::<(), Box<dyn Error>>(())
+    };
+    tokio::select! {
+        outcome = fuzzing => outcome?,
+        _ = crate::cli::interrupted() => {}
     }
-    let is_clean = summary.findings == 0;
-    print(&mut out, &Record::Summary(summary), args.json)?;
-    Ok(if is_clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    finish(&mut std::io::stdout(), summary, args.json)
 }
 
 /// The server under test, and what is known of it.
@@ -96,13 +91,6 @@ struct Target {
     version: ServerVersion,
     limits: Limits,
     patience: Duration,
-}
-
-enum Outcome {
-    Agreed,
-    Explained(&'static str),
-    Differs,
-    Unreachable,
 }
 
 impl Target {
@@ -149,32 +137,42 @@ impl Target {
     async fn judge(&self, case: &Case) -> Outcome {
         let session = Ended::new(&case.bytes(), self.limits);
         let expected = self.expected(&session).await;
-        let Some(mut found) = self.ask(&session, self.patience).await else {
-            return Outcome::Unreachable;
+        let Some(found) = self.ask(&session, self.patience).await else {
+            return Outcome::Gone;
         };
-        for _ in 0..REPEATS {
-            if found == expected {
-                return Outcome::Agreed;
-            }
-            let Some(again) = self.ask(&session, self.patience).await else {
-                return Outcome::Unreachable;
-            };
-            if again != found && again != expected {
-                return Outcome::Explained("answers of the server that differ from each other");
-            }
-            found = again;
-        }
         if found == expected {
             return Outcome::Agreed;
         }
-        let is_long = session.bytes.len() > FIRST_READ_BYTES;
-        if is_long && session.has_inner_cr {
-            return Outcome::Explained("a CR inside a line that is read in several pieces");
+        if session.bytes.len() > FIRST_READ_BYTES {
+            if session.has_inner_cr {
+                return Outcome::Explained("a CR inside a line that is read in several pieces");
+            }
+            if found.told_once() == expected.told_once() {
+                return Outcome::Explained(
+                    "a refusal that is repeated for each read of the message",
+                );
+            }
         }
-        if is_long && found.told_once() == expected.told_once() {
-            return Outcome::Explained("a refusal that is repeated for each read of the message");
+        for _ in 0..REPEATS {
+            match self.ask(&session, self.patience).await {
+                None => return Outcome::Gone,
+                Some(again) if again == expected => {
+                    return Outcome::Explained("one of several answers that the server gives");
+                }
+                Some(_) => {}
+            }
         }
         Outcome::Differs
+    }
+
+    /// Whether it is still the server that it was.
+    async fn greets(&self) -> Option<TcpStream> {
+        let connecting = timeout(self.patience, TcpStream::connect(self.address));
+        let mut stream = connecting.await.ok()?.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let info = read_info(&mut stream, self.patience).await?;
+        // A supervisor may have started another.
+        (info.server_id == self.info.server_id).then_some(stream)
     }
 
     /// What the embedded server says.
@@ -193,10 +191,7 @@ impl Target {
 
     /// What the server under test says; `None` when it does not greet.
     async fn ask(&self, session: &Ended, patience: Duration) -> Option<Answer> {
-        let connecting = timeout(self.patience, TcpStream::connect(self.address));
-        let mut stream = connecting.await.ok()?.ok()?;
-        stream.set_nodelay(true).ok()?;
-        read_info(&mut stream, self.patience).await?;
+        let stream = self.greets().await?;
         Some(converse(stream, session, patience).await)
     }
 
@@ -232,29 +227,28 @@ impl Target {
         print(out, &Record::Finding(finding), args.json)
     }
 
-    fn tell_unreachable(
+    /// The server went away behind this session.
+    fn tell_gone(
         &self,
         args: &FuzzArgs,
         case: &Case,
         out: &mut impl Write,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), Box<dyn Error>> {
         let file = write_file(args, case)?;
+        let session = Ended::new(&case.bytes(), self.limits);
         let finding = Finding {
-            kind: "unreachable",
+            kind: "gone",
             seed: case.seed,
             mutations: &case.mutations,
-            input: Ended::new(&case.bytes(), self.limits)
-                .bytes
-                .escape_ascii()
-                .to_string(),
+            input: session.bytes.escape_ascii().to_string(),
             expected: Verdict {
-                output: "INFO".to_owned(),
+                output: "INFO of the same server".to_owned(),
                 end: End::Open.name(),
             },
             found: verdict(None),
             file: Some(&file),
         };
-        print(out, &Record::Finding(finding), args.json)
+        Ok(print(out, &Record::Finding(finding), args.json)?)
     }
 }
 

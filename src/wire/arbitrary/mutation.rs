@@ -2,6 +2,8 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
+use crate::wire::Limits;
+
 use super::draft::Draft;
 use super::session::Frames;
 
@@ -28,7 +30,8 @@ pub enum Mutation {
     OddByte,
     /// A CR inside an argument.
     CrInside,
-    /// An argument is so long that the line is at the limit of 4,096 bytes, or over it.
+    /// An argument is so long that the line is at a limit, or over it: 4,096 bytes for what clients
+    /// say, 65,536 for what servers say.
     LongLine,
     /// The line ends with something else than CR LF.
     LineEnd,
@@ -391,9 +394,14 @@ fn insert_into_argument(draft: &mut Draft, byte: &[u8], u: &mut Unstructured<'_>
 
 /// Makes the arguments about as long as a server's default allows.
 fn lengthen(draft: &mut Draft, u: &mut Unstructured<'_>) -> Result<()> {
-    const LINE_BYTES_MAX: usize = 4_096;
+    let is_servers = matches!(draft.name.as_slice(), b"MSG" | b"HMSG" | b"INFO" | b"-ERR");
+    let limits = if is_servers {
+        Limits::SERVER_OPS
+    } else {
+        Limits::CLIENT_OPS
+    };
     let by = u.int_in_range(-2..=2_i8)?;
-    let wanted = LINE_BYTES_MAX.saturating_add_signed(isize::from(by));
+    let wanted = limits.line_bytes_max.saturating_add_signed(isize::from(by));
     let is_json = matches!(draft.name.as_slice(), b"CONNECT" | b"INFO");
     let words: usize = draft.arguments.iter().map(Vec::len).sum();
     let blanks = draft.arguments.len().saturating_sub(1);

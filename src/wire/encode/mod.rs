@@ -195,8 +195,7 @@ pub fn unsubscribe(out: &mut Vec<u8>, sid: u64, max: Option<u64>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a CONNECT; `json` is one object without line ends, as
-/// [`Connect::to_json`](super::handshake::Connect::to_json) makes it.
+/// Appends a CONNECT.
 #[cfg(feature = "json")]
 pub fn connect(out: &mut Vec<u8>, connect: &super::handshake::Connect) {
     out.extend_from_slice(b"CONNECT ");

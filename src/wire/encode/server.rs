@@ -95,7 +95,10 @@ impl Deliver<'_> {
 }
 
 fn write_size(out: &mut Vec<u8>, size: usize, digits: Option<Token<'_>>) {
-    let is_same = |digits: &Token<'_>| crate::decimal::read(digits.0) == u64::try_from(size).ok();
+    // Readers take nine digits at most.
+    let is_same = |digits: &Token<'_>| {
+        digits.0.len() <= 9 && crate::decimal::read(digits.0) == u64::try_from(size).ok()
+    };
     match digits.filter(is_same) {
         Some(digits) => out.extend_from_slice(digits.0),
         None => decimal_of(out, size),
@@ -145,8 +148,9 @@ pub fn quote(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn quote_character(out: &mut Vec<u8>, character: char) {
     let code = u32::from(character);
-    // The standard library leaves printable characters as they are; quotes are for us to escape.
-    let is_printable = character.escape_debug().count() == 1 || matches!(character, '\'');
+    // The standard library leaves printable characters as they are, marks only behind a letter.
+    let behind_letter = String::from_iter(['a', character]);
+    let is_printable = behind_letter.escape_debug().count() == 2 || character == '\'';
     let text = match character {
         '"' | '\\' => format!("\\{character}"),
         '\u{7}' => "\\a".to_owned(),
@@ -194,6 +198,8 @@ mod tests {
         assert_eq!(written(Some((None, "014"))), "HMSG a 1 12 014");
         assert_eq!(written(Some((Some("11"), "15"))), "HMSG a 1 12 14");
         assert_eq!(written(Some((Some("x"), "014"))), "HMSG a 1 12 014");
+        assert_eq!(written(Some((None, "000000014"))), "HMSG a 1 12 000000014");
+        assert_eq!(written(Some((None, "0000000014"))), "HMSG a 1 12 14");
     }
 
     #[test]
@@ -220,10 +226,10 @@ mod tests {
 
     #[test]
     fn what_is_no_printable_text_is_escaped() {
-        let text = "\u{8}\u{c}\u{7f}\u{80}\u{a0}\u{e0001}\u{10000}\u{2028}";
+        let text = "\u{8}\u{c}\u{7f}\u{80}\u{a0}\u{e0001}\u{10000}\u{2028}e\u{301}\u{301}";
         let mut out = Vec::new();
         quote(&mut out, text.as_bytes());
-        let quoted = "\"\\b\\f\\x7f\\u0080\\u00a0\\U000e0001\u{10000}\\u2028\"";
+        let quoted = "\"\\b\\f\\x7f\\u0080\\u00a0\\U000e0001\u{10000}\\u2028e\u{301}\u{301}\"";
         assert_eq!(String::from_utf8(out).unwrap(), quoted);
     }
 
