@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
 use crate::wire::handshake::{Connect, HandshakeError, ServerInfo};
-use crate::wire::{ClientOp, Frame, HeaderBlock, Limits, OpKind, Parser, ServerOp, Step};
+use crate::wire::{ClientOp, Frame, HeaderBlock, Limits, Parser, ServerOp, Step};
 
 /// Bytes that are read from the input at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -74,7 +74,6 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
     let mut chunk = vec![0; READ_BYTES];
     let step = args.split.and_then(|bytes| usize::try_from(bytes).ok());
     let mut offset = 0_u64;
-    let mut connect = Connect::default();
     let mut code = ExitCode::SUCCESS;
     loop {
         let count = input.read(&mut chunk)?;
@@ -95,7 +94,7 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
                 };
                 let record = match args.from {
                     Speaker::Server => Record::of_server(offset, &frame, rest),
-                    Speaker::Client => Record::of_client(offset, &frame, rest, &mut connect),
+                    Speaker::Client => Record::of_client(offset, &frame, rest),
                 };
                 match record {
                     Ok(record) if args.json => {
@@ -109,9 +108,6 @@ fn dump(args: &DumpArgs, mut input: impl Read, out: &mut impl Write) -> std::io:
                             return Ok(code);
                         }
                     }
-                }
-                if frame.kind() == OpKind::Connect {
-                    parser.set_limits(parser.limits().with_headers(connect.headers));
                 }
                 offset = offset.saturating_add(frame.len() as u64);
                 taken = taken.saturating_add(frame.len());
@@ -253,18 +249,11 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    fn of_client(
-        offset: u64,
-        frame: &Frame,
-        bytes: &'a [u8],
-        connect: &mut Connect,
-    ) -> Result<Self, Refusal> {
+    fn of_client(offset: u64, frame: &Frame, bytes: &'a [u8]) -> Result<Self, Refusal> {
         let mut record = Self::new(offset, frame);
         match frame.client_op(bytes) {
             ClientOp::Connect { json } => {
-                *connect = connect
-                    .updated(json)
-                    .map_err(|error| Refusal::json(&error))?;
+                let connect = Connect::parse(json).map_err(|error| Refusal::json(&error))?;
                 if let Some(text) = connect.refusal() {
                     return Err(Refusal {
                         kind: "connect_refused",
