@@ -151,7 +151,7 @@ impl Dialogue {
         self.is_connected = true;
         self.client = connect;
         self.confirm(out);
-        if is_again && self.version.is_2_14() {
+        if is_again && self.version.forgets_on_connect() {
             Reaction::Forget
         } else {
             Reaction::Nothing
@@ -234,7 +234,7 @@ fn is_reserved_reply(reply: &[u8], version: ServerVersion) -> bool {
 }
 
 fn is_gateway(subject: &[u8], version: ServerVersion) -> bool {
-    is_below(subject, b"_GR_.") || (version.is_2_14() && is_below(subject, b"$GR."))
+    is_below(subject, b"_GR_.") || (version.is_2_15_1() && is_below(subject, b"$GR."))
 }
 
 /// Whether something follows the beginning.

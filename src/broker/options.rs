@@ -28,7 +28,7 @@ pub struct BrokerOptions {
     /// How long a connection that is being closed is still read, so that the client sees the last
     /// words instead of a reset. Default 100 ms.
     pub linger: Duration,
-    /// Whose answers it gives, where versions of nats-server differ. Default 2.15.0.
+    /// Whose answers it gives, where versions of nats-server differ. Default 2.15.1.
     pub version: ServerVersion,
     /// Whether a second INFO follows the first PONG, as since 2.12. Default true.
     pub sends_connect_info: bool,
@@ -72,15 +72,20 @@ impl ServerVersion {
         self >= Self(2, 12, 0)
     }
 
-    /// A second CONNECT ends the subscriptions, and `$GR.` is reserved.
-    pub(super) fn is_2_14(self) -> bool {
-        self >= Self(2, 14, 0)
+    /// A second CONNECT ends the subscriptions.
+    pub(super) fn forgets_on_connect(self) -> bool {
+        self >= Self(2, 14, 0) || (Self(2, 12, 8)..Self(2, 13, 0)).contains(&self)
+    }
+
+    /// The older name of what gateways use is reserved as well.
+    pub(super) fn is_2_15_1(self) -> bool {
+        self >= Self(2, 15, 1)
     }
 }
 
 impl Default for ServerVersion {
     fn default() -> Self {
-        Self(2, 15, 0)
+        Self(2, 15, 1)
     }
 }
 
