@@ -314,15 +314,13 @@ impl Conversation {
             }
             let mut slices = [IoSlice::new(&[]); 3];
             let filled = self.batch.fill(&mut slices);
-            let bytes: Vec<u8> = slices[..filled]
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .collect();
-            assert!(!bytes.is_empty(), "a batch that is not finished has bytes");
-            let written = bytes.len().min(left).min(self.write_bytes_max);
-            left -= written;
-            self.batch.advance(written);
-            self.hear_client(&bytes[..written]);
+            assert!(filled > 0, "a batch that is not finished has bytes");
+            let taken = left.min(self.write_bytes_max);
+            let bytes = slices[..filled].iter().flat_map(|slice| slice.iter());
+            let bytes: Vec<u8> = bytes.take(taken).copied().collect();
+            left -= bytes.len();
+            self.batch.advance(bytes.len());
+            self.hear_client(&bytes);
         }
     }
 
