@@ -627,4 +627,13 @@ mod tests {
             assert!(HeaderLines::new(bad).is_err(), "{}", bad.escape_ascii());
         }
     }
+
+    #[test]
+    fn a_block_is_walked_like_any_collection() {
+        let mut names = Vec::new();
+        for field in block(b"NATS/1.0\r\nA: b\r\nC: d\r\n\r\n") {
+            names.push(field.unwrap().0);
+        }
+        assert_eq!(names, [b"A", b"C"]);
+    }
 }

@@ -470,3 +470,34 @@ fn a_message_says_its_subject_and_sid_and_shows_no_payload() {
         .message(bytes::Bytes::from_static(bytes));
     assert!(odd.subject_str().is_err());
 }
+
+#[test]
+fn an_operation_has_its_name_and_the_other_sides_means_nothing() {
+    let all = b"CONNECT {}\r\nPUB a 0\r\n\r\nHPUB a 0 0\r\n\r\nSUB a 1\r\nUNSUB 1\r\nPING\r\nPONG\r\n+OK\r\n\
+        INFO {}\r\n-ERR x\r\n";
+    let mut parser = of_client();
+    let mut rest = all.as_slice();
+    let mut names = Vec::new();
+    while let Ok(Step::Frame(frame)) = parser.next(rest) {
+        names.push(frame.kind().name());
+        if matches!(
+            frame.kind(),
+            OpKind::Connect | OpKind::Pub | OpKind::Sub | OpKind::Unsub
+        ) {
+            assert_eq!(frame.server_op(rest), ServerOp::Ok);
+        }
+        rest = &rest[frame.len()..];
+    }
+    let expected = "CONNECT PUB HPUB SUB UNSUB PING PONG +OK INFO -ERR";
+    assert_eq!(names.join(" "), expected);
+    for (bytes, name) in [
+        (b"MSG a 1 0\r\n\r\n".as_slice(), "MSG"),
+        (b"HMSG a 1 0 0\r\n\r\n", "HMSG"),
+    ] {
+        let frame = first(of_server(), bytes).unwrap();
+        assert_eq!(
+            (frame.kind().name(), frame.client_op(bytes)),
+            (name, ClientOp::Ok)
+        );
+    }
+}

@@ -469,4 +469,11 @@ mod tests {
             assert_eq!(violation(&text), None, "{text}");
         }
     }
+
+    #[test]
+    fn every_escape_of_go_is_read() {
+        let text = br#"Permissions Violation for Publish to "\a\b\t\n\v\f\r\\""#;
+        let subject = Violation::parse(text).unwrap().subject;
+        assert_eq!(subject, b"\x07\x08\t\n\x0b\x0c\r\\");
+    }
 }

@@ -144,3 +144,11 @@ fn damage_may_be_damaged_again() {
         }
     }
 }
+
+#[test]
+fn one_operation_is_a_session_of_one_frame() {
+    let client: ClientOperation = make(1);
+    assert_eq!(client.frames(), [client.to_bytes()]);
+    let server: ServerOperation = make(1);
+    assert_eq!(server.frames(), [server.to_bytes()]);
+}

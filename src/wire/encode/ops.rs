@@ -462,4 +462,27 @@ mod tests {
             sid,
         }
     }
+
+    #[test]
+    fn a_refusal_names_the_byte() {
+        let found = b'\n';
+        let cases = [
+            (EncodeError::EmptyWord, "word of a control line is empty"),
+            (
+                EncodeError::Word { found },
+                "word of a control line holds byte 10",
+            ),
+            (
+                EncodeError::Argument,
+                "argument is empty or has blanks around it",
+            ),
+            (
+                EncodeError::Text { found },
+                "argument holds byte 10, a line end",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

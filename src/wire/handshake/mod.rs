@@ -69,3 +69,26 @@ fn write<T: Serialize>(value: &T) -> Vec<u8> {
 const fn is_false(value: &bool) -> bool {
     !*value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_was_found_and_what_is_allowed() {
+        let (found, max) = (9, 8);
+        let cases = [
+            (
+                HandshakeError::TooLong { found, max },
+                "9 bytes of JSON exceed 8 bytes",
+            ),
+            (
+                HandshakeError::TooManyValues { found, max },
+                "9 values in JSON exceed 8",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}
