@@ -38,7 +38,6 @@ pub struct Target {
 /// Every target but the canary, whose body fails on purpose.
 pub const TARGETS: &[Target] = &[
     target("ack_subject", ack_subject::run),
-    //    target("client_bytes", client_bytes::run),
     target("client_bytes", client_bytes::run),
     target("differential", differential::run),
     target("frame", frame::run),
@@ -46,11 +45,9 @@ pub const TARGETS: &[Target] = &[
     target("headers", headers::run),
     target("parse_client", parse_client::run),
     target("parse_server", parse_server::run),
-    //    target("sequence", sequence::run),
     target("roundtrip", roundtrip::run),
     target("sequence", sequence::run),
     target("server_addr", server_addr::run),
-    //    target("session", session::run),
     target("session", session::run),
     target("subject", subject::run),
 ];

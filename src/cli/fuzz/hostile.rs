@@ -35,12 +35,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const HEARD_BYTES_MAX: usize = 64 << 20;
 
 pub(super) async fn run(args: &FuzzArgs, address: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let replayed = args.replay.as_deref().map(Case::read).transpose()?;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot listen at `{address}`: {error}"))?;
     // Standard output is for records alone.
     writeln!(std::io::stderr(), "Listening on {}", listener.local_addr()?)?;
-    let replayed = args.replay.as_deref().map(Case::read).transpose()?;
     let (told, mut records) = mpsc::channel(RECORDS_MAX);
     let patience = args.patience;
     let (first_seed, count) = (args.seed, args.sessions.unwrap_or(u64::MAX));
