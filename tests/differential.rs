@@ -155,6 +155,26 @@ fn only_a_server_on_this_machine_is_fuzzed_without_leave() {
     assert!(finished.output.is_empty());
 }
 
+#[test]
+fn a_file_that_is_no_finding_is_named_before_anything_is_done() {
+    let folder = Folder::new();
+    let file = folder.path.join("broken.json");
+    std::fs::write(&file, "{").unwrap();
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--replay",
+        file.to_str().unwrap(),
+    ];
+    let finished = Program::start(&mut fuzz(&folder, &arguments), None).finish(PATIENCE);
+    assert!(!finished.status.success() && finished.output.is_empty());
+    let errors = finished.errors.join("\n");
+    assert!(
+        errors.contains("broken.json") && !errors.contains("Listening"),
+        "{errors}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_server_gets_nothing_but_the_protocol_out_of_the_client() {
     const CONNECTIONS: u64 = 100;
