@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod program;
+pub(crate) mod proxy;
 
 use std::env;
 use std::fs;
