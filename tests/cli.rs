@@ -40,7 +40,7 @@ fn bad_input_is_named_with_what_is_allowed() {
         (&["sub", "a.>.b"], &["a.>.b"]),
         (
             &["pub", "a", "x", "-s", "http://h"],
-            &["http", "nats and tls"],
+            &["http", "nats, tls, ws and wss"],
         ),
         (
             &["pub", "a", "x", "-s", "h:99999"],

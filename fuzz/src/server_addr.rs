@@ -23,24 +23,36 @@ pub fn run(data: &[u8]) {
 }
 
 fn check(text: &str, addr: &ServerAddr) {
-    let scheme = if addr.is_tls() { "tls" } else { "nats" };
+    let (scheme, default_port) = match (addr.is_websocket(), addr.is_tls()) {
+        (false, false) => ("nats", DEFAULT_PORT),
+        (false, true) => ("tls", DEFAULT_PORT),
+        (true, false) => ("ws", 80),
+        (true, true) => ("wss", 443),
+    };
     let host = addr.host();
     let place = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.to_owned()
     };
+    let path = addr.path().split('?').next().unwrap();
+    assert!(path.starts_with('/'), "{text:?}");
+    assert!(addr.is_websocket() || addr.path() == "/", "{text:?}");
     let shown = addr.to_string();
+    let place = format!("{scheme}://{place}:{}", addr.port());
     assert_eq!(
         shown,
-        format!("{scheme}://{place}:{}", addr.port()),
+        format!("{place}{}", if path == "/" { "" } else { path }),
         "{text:?}"
     );
     assert_eq!(format!("{addr:?}"), shown);
     let back: ServerAddr = shown
         .parse()
         .unwrap_or_else(|error| panic!("{shown}: {error}"));
-    let parts = |addr: &ServerAddr| (addr.is_tls(), addr.host().to_owned(), addr.port());
+    let parts = |addr: &ServerAddr| {
+        let flags = (addr.is_websocket(), addr.is_tls());
+        (flags, addr.host().to_owned(), addr.port())
+    };
     assert_eq!(parts(&back), parts(addr), "{text:?}");
     assert_eq!(back.credentials(), None, "{text:?}");
     assert_eq!(back.to_string(), shown);
@@ -49,7 +61,7 @@ fn check(text: &str, addr: &ServerAddr) {
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || "/?#@".contains(c);
     assert!(!host.contains(is_odd), "{text:?}");
     let has_port =
-        shown.ends_with(&format!(":{DEFAULT_PORT}")) || text.contains(&addr.port().to_string());
+        place.ends_with(&format!(":{default_port}")) || text.contains(&addr.port().to_string());
     assert!(has_port || text.contains(":0"), "{text:?}: {shown}");
     check_credentials(text, addr);
 }

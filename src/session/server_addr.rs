@@ -1,21 +1,25 @@
 //! Where a server is, and the credentials that its URL carries.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The port when a URL names none.
+/// The port when a `nats` or `tls` URL names none; it is 80 for `ws` and 443 for `wss`.
 pub const DEFAULT_PORT: u16 = 4222;
 
 /// A server's address: `nats://user:password@host:port`, with everything but the host optional.
 ///
-/// `tls://` asks for TLS. A user without a password is a token. `Display` and `Debug` never show
-/// the credentials.
+/// `tls://` asks for TLS, `ws://` and `wss://` for WebSocket without and with it; only those two
+/// may have a path. A user without a password is a token. `Display` and `Debug` never show the
+/// credentials.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ServerAddr {
     scheme: Scheme,
     host: String,
     port: u16,
+    path: String,
     credentials: Option<UrlCredentials>,
+    tls_name: Option<String>,
 }
 
 /// Credentials out of a URL.
@@ -32,6 +36,31 @@ pub enum UrlCredentials {
 enum Scheme {
     Nats,
     Tls,
+    Ws,
+    Wss,
+}
+
+impl Scheme {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Nats | Self::Tls => DEFAULT_PORT,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+
+    const fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
 }
 
 impl ServerAddr {
@@ -50,16 +79,56 @@ impl ServerAddr {
         &self.host
     }
 
-    /// The port, [`DEFAULT_PORT`] unless the URL named one.
+    /// The port, that of the scheme unless the URL named one.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns true for `tls://`.
+    /// Where a WebSocket server listens within its host; `/` unless the URL said more.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns true for `tls://` and `wss://`.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
-        matches!(self.scheme, Scheme::Tls)
+        matches!(self.scheme, Scheme::Tls | Scheme::Wss)
+    }
+
+    /// Returns true for `ws://` and `wss://`.
+    #[must_use]
+    pub const fn is_websocket(&self) -> bool {
+        self.scheme.is_websocket()
+    }
+
+    /// The name for which the server's certificate must be valid: the host of the URL that the
+    /// user gave; for an announced bare IP address, that of the server which announced it.
+    #[must_use]
+    pub fn tls_name(&self) -> &str {
+        self.tls_name.as_deref().unwrap_or(&self.host)
+    }
+
+    /// Parses an address that this server announced (`host:port` in INFO's `connect_urls`).
+    ///
+    /// It is reached as this one is: same scheme, path and credentials. An IP address is expected
+    /// to show the same certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerAddrError`]
+    pub fn announced(&self, place: &str) -> Result<Self, ServerAddrError> {
+        let (host, port) = parse_place(place, self.scheme)?;
+        let is_address = host.parse::<IpAddr>().is_ok();
+        Ok(Self {
+            scheme: self.scheme,
+            host: host.to_owned(),
+            port,
+            path: self.path.clone(),
+            credentials: self.credentials.clone(),
+            tls_name: is_address.then(|| self.tls_name().to_owned()),
+        })
     }
 
     /// The credentials in the URL; they go before those in the options.
@@ -78,6 +147,8 @@ impl FromStr for ServerAddr {
             Some((name, rest)) => match name.to_ascii_lowercase().as_str() {
                 "nats" => (Scheme::Nats, rest),
                 "tls" => (Scheme::Tls, rest),
+                "ws" => (Scheme::Ws, rest),
+                "wss" => (Scheme::Wss, rest),
                 word if word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
                     return Err(ServerAddrError::Scheme(name.to_owned()));
                 }
@@ -89,38 +160,40 @@ impl FromStr for ServerAddr {
             Some((userinfo, place)) => (Some(userinfo), place),
             None => (None, rest),
         };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let (host, port) = split_port(place)?;
-        if host.is_empty() {
-            return Err(ServerAddrError::NoHost);
-        }
-        if let Some(found) = host
-            .chars()
-            .find(|c| c.is_whitespace() || c.is_control() || "/?#[]".contains(*c))
-        {
-            return Err(ServerAddrError::HostCharacter(found));
-        }
-        if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(ServerAddrError::HostCharacter(':'));
+        let (place, path) = match place.split_once('/') {
+            Some((place, path)) if scheme.is_websocket() => (place, path),
+            _ => (place.strip_suffix('/').unwrap_or(place), ""),
+        };
+        let (host, port) = parse_place(place, scheme)?;
+        if let Some(found) = path.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+            return Err(ServerAddrError::PathCharacter(found));
         }
         let credentials = userinfo.map(parse_userinfo).transpose()?;
         Ok(Self {
             scheme,
             host: host.to_owned(),
             port,
+            path: format!("/{path}"),
             credentials,
+            tls_name: None,
         })
     }
 }
 
 impl fmt::Display for ServerAddr {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls() { "tls" } else { "nats" };
+        let scheme = self.scheme.name();
         if self.host.contains(':') {
-            write!(out, "{scheme}://[{}]:{}", self.host, self.port)
+            write!(out, "{scheme}://[{}]:{}", self.host, self.port)?;
         } else {
-            write!(out, "{scheme}://{}:{}", self.host, self.port)
+            write!(out, "{scheme}://{}:{}", self.host, self.port)?;
         }
+        // A query may hold a secret.
+        let path = self.path.split('?').next().unwrap_or_default();
+        if path == "/" {
+            return Ok(());
+        }
+        out.write_str(path)
     }
 }
 
@@ -143,12 +216,14 @@ impl fmt::Debug for UrlCredentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerAddrError {
-    /// A scheme other than `nats` and `tls`.
+    /// A scheme other than `nats`, `tls`, `ws` and `wss`.
     Scheme(String),
     /// There is no host.
     NoHost,
     /// A character that cannot stand in a host.
     HostCharacter(char),
+    /// A character that cannot stand in a path.
+    PathCharacter(char),
     /// The port is not a number in `1..=65535`.
     Port(String),
     /// The user or password holds a `%` that two hexadecimal digits do not follow, or is not UTF-8.
@@ -161,7 +236,7 @@ impl fmt::Display for ServerAddrError {
             Self::Scheme(found) => {
                 write!(
                     out,
-                    "scheme `{}` in a server address, allowed are nats and tls",
+                    "scheme `{}` in a server address, allowed are nats, tls, ws and wss",
                     found.escape_debug()
                 )
             }
@@ -170,6 +245,13 @@ impl fmt::Display for ServerAddrError {
                 write!(
                     out,
                     "`{}` in the host of a server address",
+                    found.escape_debug()
+                )
+            }
+            Self::PathCharacter(found) => {
+                write!(
+                    out,
+                    "`{}` in the path of a server address",
                     found.escape_debug()
                 )
             }
@@ -189,22 +271,40 @@ impl fmt::Display for ServerAddrError {
 
 impl std::error::Error for ServerAddrError {}
 
-fn split_port(place: &str) -> Result<(&str, u16), ServerAddrError> {
+/// Takes `host:port` apart and looks at the host.
+fn parse_place(place: &str, scheme: Scheme) -> Result<(&str, u16), ServerAddrError> {
+    let (host, port) = split_port(place, scheme.default_port())?;
+    if host.is_empty() {
+        return Err(ServerAddrError::NoHost);
+    }
+    if let Some(found) = host
+        .chars()
+        .find(|c| c.is_whitespace() || c.is_control() || "/?#@[]".contains(*c))
+    {
+        return Err(ServerAddrError::HostCharacter(found));
+    }
+    if host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
+        return Err(ServerAddrError::HostCharacter(':'));
+    }
+    Ok((host, port))
+}
+
+fn split_port(place: &str, default: u16) -> Result<(&str, u16), ServerAddrError> {
     if let Some(rest) = place.strip_prefix('[') {
         let (host, after) = rest
             .split_once(']')
             .ok_or(ServerAddrError::HostCharacter('['))?;
         return match after.strip_prefix(':') {
             Some(port) => Ok((host, parse_port(port)?)),
-            None if after.is_empty() => Ok((host, DEFAULT_PORT)),
+            None if after.is_empty() => Ok((host, default)),
             None => Err(ServerAddrError::HostCharacter(']')),
         };
     }
     match place.rsplit_once(':') {
         // More than one colon without brackets is an IPv6 address without a port.
-        Some((host, _)) if host.contains(':') => Ok((place, DEFAULT_PORT)),
+        Some((host, _)) if host.contains(':') => Ok((place, default)),
         Some((host, port)) => Ok((host, parse_port(port)?)),
-        None => Ok((place, DEFAULT_PORT)),
+        None => Ok((place, default)),
     }
 }
 
@@ -264,8 +364,43 @@ mod tests {
             ("[::1]", "nats://[::1]:4222"),
             ("nats://[::1]:4223", "nats://[::1]:4223"),
             ("::1", "nats://[::1]:4222"),
+            ("ws://h", "ws://h:80"),
+            ("WSS://h/", "wss://h:443"),
+            ("ws://h:8080/nats/ws", "ws://h:8080/nats/ws"),
+            ("wss://[::1]/a", "wss://[::1]:443/a"),
         ] {
             assert_eq!(parsed(text).to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_belongs_to_websocket_and_its_query_is_not_shown() {
+        let addr = parsed("wss://me:pw@h:8443/edge/nats?key=s3cret");
+        assert_eq!(addr.path(), "/edge/nats?key=s3cret");
+        assert_eq!(addr.to_string(), "wss://h:8443/edge/nats");
+        assert!(addr.is_websocket() && addr.is_tls());
+        assert_eq!(parsed("ws://h").path(), "/");
+        assert!(!parsed("tls://h").is_websocket());
+    }
+
+    #[test]
+    fn an_announced_address_is_reached_as_its_announcer() {
+        let addr = parsed("tls://me:pw@nats.example.org:5222");
+        let bare = addr.announced("10.0.0.7:4222").unwrap();
+        assert_eq!(bare.to_string(), "tls://10.0.0.7:4222");
+        assert_eq!(bare.tls_name(), "nats.example.org");
+        assert_eq!(bare.credentials(), addr.credentials());
+        let again = bare.announced("[::1]:4223").unwrap();
+        assert_eq!(
+            (again.host(), again.tls_name()),
+            ("::1", "nats.example.org")
+        );
+        let named = bare.announced("other.example.org").unwrap();
+        assert_eq!(named.tls_name(), "other.example.org");
+        assert_eq!(named.port(), 4222);
+        assert_eq!(parsed("ws://h").announced("b").unwrap().port(), 80);
+        for wrong in ["", "me:pw@h:1", "s3cret@h", "h:0", "h/x", "nats://h"] {
+            assert!(addr.announced(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -295,7 +430,7 @@ mod tests {
         for (text, expected) in [
             (
                 "http://h",
-                "scheme `http` in a server address, allowed are nats and tls",
+                "scheme `http` in a server address, allowed are nats, tls, ws and wss",
             ),
             ("nats://", "server address without a host"),
             (
@@ -311,6 +446,12 @@ mod tests {
                 "port `99999` in a server address, allowed are 1 to 65535",
             ),
             ("h/x", "`/` in the host of a server address"),
+            ("ws://h/a b", "` ` in the path of a server address"),
+            ("ws://h/a#b", "`#` in the path of a server address"),
+            (
+                "ws://h:1\r\n/",
+                "port `..` in a server address, allowed are 1 to 65535",
+            ),
             // What is shown of a host with a bracket would not read back.
             ("[[x]", "`[` in the host of a server address"),
             ("nats://x]:1", "`]` in the host of a server address"),
