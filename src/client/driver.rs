@@ -23,7 +23,7 @@ use super::error::Error;
 use super::inbox;
 use super::options::ConnectOptions;
 use super::shared::{Link, Shared};
-use super::transport::{self, BoxedTransport};
+use super::transport::BoxedTransport;
 
 /// Room made for each socket read.
 const READ_BYTES: usize = 256 << 10;
@@ -121,7 +121,9 @@ impl Driver {
     }
 
     async fn dial(&mut self, server: &ServerAddr) {
-        let Some(result) = bounded(&self.shared, transport::dial(server)).await else {
+        let options = &self.shared.options;
+        let dialing = options.connector.dial(server, options.connect_timeout);
+        let Some(result) = bounded(&self.shared, dialing).await else {
             return;
         };
         match result {
@@ -145,7 +147,8 @@ impl Driver {
             let text = format!("{} bytes follow it before TLS", self.buffer.len());
             return self.lose(LinkError::InfoMalformed(text));
         }
-        let Some(result) = bounded(&self.shared, transport::start_tls(stream, server)).await else {
+        let starting = self.shared.options.connector.start_tls(stream, server);
+        let Some(result) = bounded(&self.shared, starting).await else {
             return;
         };
         match result {

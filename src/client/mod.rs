@@ -43,6 +43,11 @@ pub use sequenced::{
     SequencedSubscriber, SequencedSubscriberBuilder,
 };
 pub use subscription::Subscription;
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;
+#[cfg(feature = "tls")]
+pub use transport::TlsOptions;
+pub use transport::{BoxFuture, BoxedTransport, Dialer, Resolver, Transport};
 
 use shared::Shared;
 

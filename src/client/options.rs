@@ -1,5 +1,6 @@
 //! How to connect.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::session::{
@@ -9,6 +10,9 @@ use crate::subject::Subject;
 
 use super::error::Error;
 use super::mailbox::MailboxLimits;
+#[cfg(feature = "tls")]
+use super::transport::TlsOptions;
+use super::transport::{Connector, Dialer, Resolver, Transport, once};
 use super::{Client, driver};
 
 /// How to connect; every option has a default that suits most programs.
@@ -38,6 +42,7 @@ pub struct ConnectOptions {
     pub(super) outbox: OutboxLimits,
     pub(super) mailbox: MailboxLimits,
     pub(super) line_bytes_max: usize,
+    pub(super) connector: Connector,
 }
 
 impl ConnectOptions {
@@ -59,6 +64,7 @@ impl ConnectOptions {
             outbox: OutboxLimits::default(),
             mailbox: MailboxLimits::default(),
             line_bytes_max: crate::wire::Limits::CLIENT_OPS.line_bytes_max,
+            connector: Connector::default(),
         }
     }
 
@@ -73,6 +79,27 @@ impl ConnectOptions {
     /// is the last one's failure.
     pub async fn connect(self, servers: &str) -> Result<Client, Error> {
         driver::connect(self, ServerAddr::parse_list(servers)?).await
+    }
+
+    /// Connects over a stream that is open already, and ends with it: there is no reconnect.
+    ///
+    /// `server` says what is at its other end: the scheme, credentials if any, and the host for
+    /// which a certificate must be valid. Nothing is looked up or dialed.
+    /// [`ConnectOptions::dialer`] can open a new stream at each reconnect.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnectOptions::connect`].
+    pub async fn connect_over(
+        mut self,
+        stream: impl Transport,
+        server: &str,
+    ) -> Result<Client, Error> {
+        let server = server.parse()?;
+        self.connector.set_dialer(once(stream));
+        self.retries_first_connect = false;
+        self.redial.attempts_max = Some(1);
+        driver::connect(self, vec![server]).await
     }
 
     /// Identifies by user name and password, with servers whose URL carries no credentials.
@@ -107,6 +134,46 @@ impl ConnectOptions {
     #[must_use]
     pub const fn require_tls(mut self, is_required: bool) -> Self {
         self.is_tls_required = is_required;
+        self
+    }
+
+    /// Whom to trust and how to show who we are, under TLS, which is then required as by
+    /// [`ConnectOptions::require_tls`]. Default: the system's roots, and no certificate of our own.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, options: TlsOptions) -> Self {
+        self.connector.set_tls(options);
+        self.is_tls_required = true;
+        self
+    }
+
+    /// Opens the connections with `dialer`, the first one and those after it. Default: TCP.
+    #[must_use]
+    pub fn dialer(mut self, dialer: impl Dialer) -> Self {
+        self.connector.set_dialer(dialer);
+        self
+    }
+
+    /// Looks host names up with `resolver`. Default: the operating system.
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.connector.set_resolver(resolver);
+        self
+    }
+
+    /// The address of ours from which TCP connections begin; only server addresses of the same
+    /// family are dialed then. Default: as the operating system chooses.
+    #[must_use]
+    pub const fn local_address(mut self, address: IpAddr) -> Self {
+        self.connector.set_local_address(address);
+        self
+    }
+
+    /// Whether the addresses of a host are dialed in the resolver's order. Default: false, they
+    /// are shuffled, so that many clients spread over all of them.
+    #[must_use]
+    pub const fn keep_address_order(mut self, keeps: bool) -> Self {
+        self.connector.set_keeps_address_order(keeps);
         self
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::wire::FrameError;
 
 use super::server_addr::ServerAddr;
+use super::tls_error::TlsError;
 
 /// Something that happened to the connection, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,10 @@ pub enum LinkError {
     TlsNotOffered,
     /// The server requires TLS and this build has none (feature `tls`).
     TlsNotBuilt,
+    /// TLS with the server did not come about.
+    Tls(TlsError),
+    /// The URL asks for WebSocket and this build has none (feature `websocket`).
+    WebSocketNotBuilt,
     /// CONNECT would be longer than servers read by default.
     ConnectTooLong {
         /// Bytes of its JSON.
@@ -132,6 +137,10 @@ impl fmt::Display for LinkError {
             Self::TlsNotBuilt => {
                 out.write_str("server needs TLS and this build has no `tls` feature")
             }
+            Self::Tls(error) => fmt::Display::fmt(error, out),
+            Self::WebSocketNotBuilt => {
+                out.write_str("ws and wss need the `websocket` feature, which this build has not")
+            }
             Self::ConnectTooLong { found, max } => {
                 write!(out, "CONNECT of {found} bytes exceeds {max} bytes")
             }
@@ -142,6 +151,12 @@ impl fmt::Display for LinkError {
 }
 
 impl std::error::Error for LinkError {}
+
+impl From<TlsError> for LinkError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
 
 impl From<std::io::Error> for LinkError {
     fn from(error: std::io::Error) -> Self {

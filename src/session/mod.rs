@@ -19,6 +19,7 @@ mod redial;
 mod server_addr;
 mod slots;
 mod subscriptions;
+mod tls_error;
 
 pub use auth::Auth;
 pub use event::{Event, LinkError};
@@ -29,3 +30,4 @@ pub use redial::RedialOptions;
 pub use server_addr::{DEFAULT_PORT, ServerAddr, ServerAddrError, UrlCredentials};
 pub(crate) use slots::Slots;
 pub use subscriptions::Route;
+pub use tls_error::TlsError;
