@@ -18,5 +18,8 @@ mod support;
 
 mod catalogue;
 mod connection;
+mod handshake;
+mod outage;
 mod processes;
 mod rig;
+mod slow;
