@@ -11,6 +11,8 @@ mod decimal;
 #[cfg(feature = "jetstream")]
 pub mod jetstream;
 pub mod jitter;
+#[cfg(any(feature = "client", feature = "broker"))]
+mod secret;
 pub mod sequence;
 #[cfg(feature = "client")]
 pub mod session;

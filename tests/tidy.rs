@@ -14,15 +14,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("subject", &[]),
     ("jitter", &[]),
     ("decimal", &[]),
+    ("secret", &[]),
     ("wire", &["subject", "decimal"]),
     ("sequence", &["subject", "jitter", "decimal"]),
-    ("session", &["wire", "subject", "jitter"]),
+    ("session", &["wire", "subject", "jitter", "secret"]),
     (
         "client",
         &["session", "sequence", "wire", "subject", "jitter"],
     ),
     ("jetstream", &["client", "wire", "subject"]),
-    ("broker", &["wire", "subject", "jitter"]),
+    ("broker", &["wire", "subject", "jitter", "secret"]),
     (
         "cli",
         &[

@@ -76,8 +76,10 @@ fn check_credentials(text: &str, addr: &ServerAddr) {
             None => (unescaped(userinfo), None),
         });
     let found = addr.credentials().map(|credentials| match credentials {
-        UrlCredentials::UserAndPassword(user, password) => (user.clone(), Some(password.clone())),
-        UrlCredentials::Token(token) => (token.clone(), None),
+        UrlCredentials::UserAndPassword(user, password) => {
+            (user.clone(), Some(password.expose().to_owned()))
+        }
+        UrlCredentials::Token(token) => (token.expose().to_owned(), None),
         other => panic!("unknown credentials {other:?}"),
     });
     assert_eq!(found, expected, "{text:?}");

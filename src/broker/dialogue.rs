@@ -1,5 +1,6 @@
 //! One client's side of the protocol: its handshake, its rights, and what a server says to it.
 
+use crate::secret::is_same;
 use crate::subject::{is_literal, is_pattern};
 use crate::wire::encode::{self, server};
 use crate::wire::handshake::{Connect, INVALID_PROTOCOL, ServerInfo};
@@ -162,9 +163,13 @@ impl Dialogue {
         match &self.credentials {
             None => true,
             Some(Credentials::UserAndPassword(user, password)) => {
-                connect.user.as_ref() == Some(user) && connect.pass.as_ref() == Some(password)
+                let is_user = is_shown(connect.user.as_deref(), user);
+                let is_password = is_shown(connect.pass.as_deref(), password.expose());
+                is_user & is_password
             }
-            Some(Credentials::Token(token)) => connect.auth_token.as_ref() == Some(token),
+            Some(Credentials::Token(token)) => {
+                is_shown(connect.auth_token.as_deref(), token.expose())
+            }
         }
     }
 
@@ -257,6 +262,12 @@ fn read_max(digits: &[u8]) -> Option<u64> {
         .filter(|_| is_size)?
         .parse()
         .ok()
+}
+
+/// Returns true when what a client shows is the secret; how long it takes does not tell how much of it
+/// is right.
+fn is_shown(shown: Option<&str>, secret: &str) -> bool {
+    shown.is_some_and(|shown| is_same(shown, secret))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod outbound;
 mod routes;
 mod server;
 
+pub use crate::secret::Secret;
 pub use faults::{Direction, FaultPlan, FaultRule, FaultStatistics};
 pub use options::{BrokerOptions, Credentials, ServerVersion, ServerVersionError};
 pub use server::{Broker, BrokerStatistics};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::secret::Secret;
 use crate::wire::Limits;
 
 use super::faults::FaultPlan;
@@ -119,9 +120,9 @@ impl std::error::Error for ServerVersionError {}
 #[non_exhaustive]
 pub enum Credentials {
     /// User name and password.
-    UserAndPassword(String, String),
+    UserAndPassword(String, Secret),
     /// Token.
-    Token(String),
+    Token(Secret),
 }
 
 impl fmt::Debug for Credentials {

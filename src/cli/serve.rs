@@ -35,8 +35,10 @@ pub(super) struct ServeArgs {
 /// Serves until it is interrupted.
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let credentials = match (args.require_user, args.require_password, args.require_token) {
-        (Some(user), Some(password), _) => Some(Credentials::UserAndPassword(user, password)),
-        (_, _, token) => token.map(Credentials::Token),
+        (Some(user), Some(password), _) => {
+            Some(Credentials::UserAndPassword(user, password.into()))
+        }
+        (_, _, token) => token.map(|token| Credentials::Token(token.into())),
     };
     let options = BrokerOptions {
         seed: args.seed,

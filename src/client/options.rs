@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::session::{
-    Auth, KeepaliveOptions, OutboxLimits, RedialOptions, ServerAddr, SessionOptions,
+    Auth, Credentials, KeepaliveOptions, OutboxLimits, RedialOptions, ServerAddr, SessionOptions,
 };
 use crate::subject::Subject;
 
@@ -105,14 +105,14 @@ impl ConnectOptions {
     /// Identifies by user name and password, with servers whose URL carries no credentials.
     #[must_use]
     pub fn user_and_password(mut self, user: &str, password: &str) -> Self {
-        self.auth = Auth::UserAndPassword(user.to_owned(), password.to_owned());
+        self.auth = Auth::Fixed(Credentials::user_and_password(user, password));
         self
     }
 
     /// Identifies by token, with servers whose URL carries no credentials.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
-        self.auth = Auth::Token(token.to_owned());
+        self.auth = Auth::Fixed(Credentials::token(token));
         self
     }
 
@@ -236,7 +236,7 @@ impl ConnectOptions {
         self
     }
 
-    /// The longest control line that the servers read, when it was configured there.
+    /// The longest control line that the servers read, CONNECT included, when it was configured there.
     /// Default: 4,096 bytes, as on servers.
     #[must_use]
     pub const fn line_bytes_max(mut self, bytes: usize) -> Self {
@@ -250,6 +250,7 @@ impl ConnectOptions {
             auth: self.auth.clone(),
             name: self.name.clone(),
             echo: self.echo,
+            line_bytes_max: self.line_bytes_max,
             is_tls_required: self.is_tls_required,
             connect_timeout: self.connect_timeout,
             retries_first_connect: self.retries_first_connect,

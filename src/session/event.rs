@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::wire::FrameError;
+use crate::wire::{FrameError, ServerError};
 
+use super::auth::CredentialsError;
 use super::server_addr::ServerAddr;
 use super::tls_error::TlsError;
 
@@ -86,7 +87,9 @@ pub enum LinkError {
     Tls(TlsError),
     /// The URL asks for WebSocket and this build has none (feature `websocket`).
     WebSocketNotBuilt,
-    /// CONNECT would be longer than servers read by default.
+    /// There are no credentials to show to this server. Nothing was sent.
+    Credentials(CredentialsError),
+    /// CONNECT would be longer than the option `line_bytes_max` allows. Nothing was sent.
     ConnectTooLong {
         /// Bytes of its JSON.
         found: usize,
@@ -106,15 +109,7 @@ impl LinkError {
         let Self::Server(text) = self else {
             return false;
         };
-        let text = text.to_ascii_lowercase();
-        [
-            "authorization violation",
-            "user authentication",
-            "account authentication",
-            "authentication timeout",
-        ]
-        .iter()
-        .any(|start| text.starts_with(start))
+        ServerError::new(text.as_bytes()).is_authentication()
     }
 }
 
@@ -141,8 +136,12 @@ impl fmt::Display for LinkError {
             Self::WebSocketNotBuilt => {
                 out.write_str("ws and wss need the `websocket` feature, which this build has not")
             }
+            Self::Credentials(error) => fmt::Display::fmt(error, out),
             Self::ConnectTooLong { found, max } => {
-                write!(out, "CONNECT of {found} bytes exceeds {max} bytes")
+                write!(
+                    out,
+                    "CONNECT of {found} bytes exceeds the {max} bytes of line_bytes_max"
+                )
             }
             Self::AttemptsUsedUp => out.write_str("all attempts to connect are used up"),
             Self::ByOwner => out.write_str("closed by its owner"),

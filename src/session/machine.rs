@@ -6,18 +6,15 @@ use std::time::Duration;
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::encode;
 use crate::wire::handshake::{Connect, ServerInfo};
-use crate::wire::{ServerError, ServerOp};
+use crate::wire::{Limits, ServerError, ServerOp};
 
-use super::auth::Auth;
+use super::auth::{Auth, greeting};
 use super::event::{Event, LinkError};
 use super::keepalive::{Due, Keepalive, KeepaliveOptions};
 use super::outbox::Outbox;
 use super::redial::{Redial, RedialOptions};
 use super::server_addr::ServerAddr;
 use super::subscriptions::{Route, Subscriptions};
-
-/// Servers read control lines of 4,096 bytes by default, CONNECT included.
-const CONNECT_BYTES_MAX: usize = 4_096;
 
 /// PINGs answered within one handshake. Servers send none before their first PONG.
 const EARLY_PONGS_MAX: u32 = 16;
@@ -39,6 +36,8 @@ pub struct SessionOptions {
     pub name: Option<String>,
     /// Whether our own messages come back to our own subscriptions. Default true.
     pub echo: bool,
+    /// The longest control line that the servers read, CONNECT included. Default 4,096 bytes.
+    pub line_bytes_max: usize,
     /// Whether to insist on TLS with every server. Default false: as the URL and INFO say.
     pub is_tls_required: bool,
     /// Bound on dialing and handshake together. Default 5 s.
@@ -60,6 +59,7 @@ impl SessionOptions {
             auth: Auth::None,
             name: None,
             echo: true,
+            line_bytes_max: Limits::CLIENT_OPS.line_bytes_max,
             is_tls_required: false,
             connect_timeout: Duration::from_secs(5),
             retries_first_connect: false,
@@ -413,25 +413,18 @@ impl Session {
         connect.tls_required = is_tls;
         connect.headers = self.info.headers;
         connect.no_responders = self.info.headers;
-        match self.options.auth.for_server(in_url) {
-            Auth::None => {}
-            Auth::UserAndPassword(user, password) => {
-                connect.user = Some(user);
-                connect.pass = Some(password);
+        let credentials = self.options.auth.for_server(in_url).unwrap_or_default();
+        if let Err(error) = credentials.introduce(&mut connect, &self.info) {
+            return self.fail(now, LinkError::Credentials(error), outbox);
+        }
+        let max = self.options.line_bytes_max;
+        let mut bytes = match greeting(connect, max) {
+            Ok(bytes) => bytes,
+            Err(found) => {
+                return self.fail(now, LinkError::ConnectTooLong { found, max }, outbox);
             }
-            Auth::Token(token) => connect.auth_token = Some(token),
-        }
-        let json = connect.to_json();
-        if json.len() > CONNECT_BYTES_MAX {
-            let error = LinkError::ConnectTooLong {
-                found: json.len(),
-                max: CONNECT_BYTES_MAX,
-            };
-            return self.fail(now, error, outbox);
-        }
-        let mut bytes = Vec::new();
-        encode::connect(&mut bytes, &connect);
-        encode::ping(&mut bytes);
+        };
+        let bytes = std::mem::take(&mut *bytes);
         self.phase = Phase::AwaitingPong;
         self.early_pongs = 0;
         self.actions.push_back(Action::Send(bytes));

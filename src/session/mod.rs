@@ -21,7 +21,10 @@ mod slots;
 mod subscriptions;
 mod tls_error;
 
-pub use auth::Auth;
+pub use crate::secret::Secret;
+pub use auth::{
+    Auth, CREDS_BYTES_MAX, Credentials, CredentialsError, CredsError, KeyKind, KeyPair, NKeyError,
+};
 pub use event::{Event, LinkError};
 pub use keepalive::KeepaliveOptions;
 pub use machine::{Action, Heard, Session, SessionOptions};

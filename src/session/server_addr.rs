@@ -4,6 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::secret::Secret;
+
 /// The port when a `nats` or `tls` URL names none; it is 80 for `ws` and 443 for `wss`.
 pub const DEFAULT_PORT: u16 = 4222;
 
@@ -27,9 +31,9 @@ pub struct ServerAddr {
 #[non_exhaustive]
 pub enum UrlCredentials {
     /// `user:password@`.
-    UserAndPassword(String, String),
+    UserAndPassword(String, Secret),
     /// `token@`.
-    Token(String),
+    Token(Secret),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -323,15 +327,15 @@ fn parse_userinfo(text: &str) -> Result<UrlCredentials, ServerAddrError> {
     match text.split_once(':') {
         Some((user, password)) => Ok(UrlCredentials::UserAndPassword(
             unescape(user)?,
-            unescape(password)?,
+            Secret::new(unescape(password)?),
         )),
-        None => Ok(UrlCredentials::Token(unescape(text)?)),
+        None => Ok(UrlCredentials::Token(Secret::new(unescape(text)?))),
     }
 }
 
 /// Resolves `%41`-style escapes.
 fn unescape(text: &str) -> Result<String, ServerAddrError> {
-    let mut bytes = Vec::with_capacity(text.len());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         if byte != b'%' {
@@ -344,7 +348,10 @@ fn unescape(text: &str) -> Result<String, ServerAddrError> {
         };
         bytes.push(u8::try_from((high << 4) | low).map_err(|_| ServerAddrError::Escape)?);
     }
-    String::from_utf8(bytes).map_err(|_| ServerAddrError::Escape)
+    String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
+        error.into_bytes().zeroize();
+        ServerAddrError::Escape
+    })
 }
 
 #[cfg(test)]

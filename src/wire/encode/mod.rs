@@ -199,7 +199,7 @@ pub fn unsubscribe(out: &mut Vec<u8>, sid: u64, max: Option<u64>) {
 #[cfg(feature = "json")]
 pub fn connect(out: &mut Vec<u8>, connect: &super::handshake::Connect) {
     out.extend_from_slice(b"CONNECT ");
-    out.extend_from_slice(&connect.to_json());
+    connect.append_json(out);
     out.extend_from_slice(b"\r\n");
 }
 

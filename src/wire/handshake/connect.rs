@@ -1,12 +1,13 @@
 //! CONNECT as a type: what a client says about itself.
 
 use core::fmt;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::fields::{self, Kind};
-use super::{HandshakeError, is_false, json_error, write};
+use super::{HandshakeError, is_false, json_error, write, write_to};
 
 /// What a client says about itself.
 ///
@@ -127,6 +128,33 @@ impl Connect {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         write(self)
+    }
+
+    /// Bytes of [`Connect::to_json`].
+    #[must_use]
+    pub fn json_len(&self) -> usize {
+        let mut count = Count(0);
+        write_to(&mut count, self);
+        count.0
+    }
+
+    /// Appends what [`Connect::to_json`] returns, without a copy elsewhere.
+    pub fn append_json(&self, out: &mut Vec<u8>) {
+        write_to(out, self);
+    }
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

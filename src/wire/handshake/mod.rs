@@ -54,12 +54,19 @@ fn json_error(error: serde_json::Error) -> HandshakeError {
     HandshakeError::Json(error.to_string())
 }
 
+fn write<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut json = Vec::new();
+    write_to(&mut json, value);
+    json
+}
+
+/// Writes to something that takes everything.
 #[expect(
     clippy::expect_used,
     reason = "a struct of strings and numbers always has a JSON form"
 )]
-fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("plain data")
+fn write_to<T: Serialize>(out: &mut impl std::io::Write, value: &T) {
+    serde_json::to_writer(out, value).expect("plain data");
 }
 
 #[expect(
