@@ -159,7 +159,9 @@ impl Session {
         mailbox: u64,
         outbox: &mut Outbox,
     ) -> Option<u64> {
-        let (sid, line) = self.subscriptions.add(filter, queue_group, mailbox)?;
+        let (sid, line) = self
+            .subscriptions
+            .add(&filter, queue_group.as_ref(), mailbox)?;
         outbox.line(line);
         Some(sid)
     }
@@ -188,12 +190,22 @@ impl Session {
 
     /// Drains every subscription but those of the mailbox `kept`.
     pub fn drain_all(&mut self, kept: u64, outbox: &mut Outbox) {
-        outbox.line(self.subscriptions.drain_all(kept));
+        self.drain_others(|mailbox| mailbox == kept, outbox);
+    }
+
+    /// Drains every subscription but those of mailboxes that `is_kept`.
+    pub(crate) fn drain_others(&mut self, is_kept: impl Fn(u64) -> bool, outbox: &mut Outbox) {
+        outbox.line(self.subscriptions.drain_all(is_kept));
     }
 
     /// Forgets a drained subscription.
     pub fn forget(&mut self, sid: u64) {
         self.subscriptions.remove(sid);
+    }
+
+    /// The filter of a subscription that is alive.
+    pub(crate) fn filter(&self, sid: u64) -> Option<&str> {
+        self.subscriptions.filter(sid)
     }
 
     /// Counts a message for `sid` and says where it goes.

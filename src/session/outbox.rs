@@ -75,16 +75,24 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Insert {
     at: usize,
-    bytes: Bytes,
-    kind: InsertKind,
+    piece: Piece,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InsertKind {
+#[derive(Debug)]
+enum Piece {
     /// Belongs to this connection only: SUB, UNSUB, PING.
-    Line,
+    Lines(Vec<u8>),
     /// Part of a published frame.
-    Payload,
+    Payload(Bytes),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Lines(lines) => lines,
+            Self::Payload(payload) => payload,
+        }
+    }
 }
 
 impl Outbox {
@@ -136,8 +144,7 @@ impl Outbox {
                 self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
                 self.inserts.push(Insert {
                     at: self.frames.len(),
-                    bytes: payload.clone(),
-                    kind: InsertKind::Payload,
+                    piece: Piece::Payload(payload.clone()),
                 });
                 self.frames.extend_from_slice(LINE_END);
             }
@@ -171,7 +178,7 @@ impl Outbox {
     /// Without a connection nothing is queued: the table of subscriptions is replayed on the next.
     pub fn line(&mut self, line: Vec<u8>) {
         if self.is_open && !line.is_empty() {
-            self.insert_line(line.into());
+            self.insert_line(line);
         }
     }
 
@@ -180,7 +187,7 @@ impl Outbox {
         if !self.is_open {
             return None;
         }
-        self.insert_line(Bytes::from_static(PING));
+        self.insert_line(PING.to_vec());
         self.watermarks.push_back(self.published_messages);
         self.pings_sent = self.pings_sent.saturating_add(1);
         Some(self.pings_sent)
@@ -216,7 +223,7 @@ impl Outbox {
         self.pongs = 0;
         self.replay.clear();
         self.inserts
-            .retain(|insert| insert.kind == InsertKind::Payload);
+            .retain(|insert| matches!(insert.piece, Piece::Payload(_)));
         self.watermarks.clear();
         self.pings_answered = self.pings_sent;
         let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
@@ -237,7 +244,11 @@ impl Outbox {
             batch.head.extend_from_slice(PONG);
         }
         self.pongs = self.pongs.saturating_sub(pongs);
-        batch.head.append(&mut self.replay);
+        if batch.head.is_empty() {
+            batch.head = std::mem::take(&mut self.replay);
+        } else {
+            batch.head.append(&mut self.replay);
+        }
         std::mem::swap(&mut batch.frames, &mut self.frames);
         std::mem::swap(&mut batch.inserts, &mut self.inserts);
         self.shared_bytes = 0;
@@ -272,18 +283,37 @@ impl Outbox {
         self.watermarks.len()
     }
 
+    /// The number of the last PING that was answered, or given up with its connection.
+    #[must_use]
+    pub const fn pings_answered(&self) -> u64 {
+        self.pings_answered
+    }
+
+    /// Messages that were queued and not taken yet.
+    #[must_use]
+    pub const fn waiting_messages(&self) -> u64 {
+        self.published_messages.saturating_sub(self.taken_messages)
+    }
+
     /// Messages queued since the beginning, and their header and payload bytes.
     #[must_use]
     pub const fn published(&self) -> (u64, u64) {
         (self.published_messages, self.published_bytes)
     }
 
-    fn insert_line(&mut self, bytes: Bytes) {
-        self.inserts.push(Insert {
-            at: self.frames.len(),
-            bytes,
-            kind: InsertKind::Line,
-        });
+    /// Lines that follow each other share a piece: there may be a million of them.
+    fn insert_line(&mut self, line: Vec<u8>) {
+        let at = self.frames.len();
+        match self.inserts.last_mut() {
+            Some(Insert {
+                at: last_at,
+                piece: Piece::Lines(lines),
+            }) if *last_at == at => lines.extend_from_slice(&line),
+            _ => self.inserts.push(Insert {
+                at,
+                piece: Piece::Lines(line),
+            }),
+        }
     }
 
     fn count(&mut self, message: &Publish<'_>) {
@@ -339,7 +369,7 @@ impl WriteBatch {
         let mut skip = self.insert_at;
         for insert in self.inserts.get(self.insert_index..).unwrap_or_default() {
             if !lay(self.frames.get(from..insert.at).unwrap_or_default())
-                || !lay(insert.bytes.get(skip..).unwrap_or_default())
+                || !lay(insert.piece.bytes().get(skip..).unwrap_or_default())
             {
                 return filled;
             }
@@ -355,8 +385,12 @@ impl WriteBatch {
         step(&mut self.head_at, self.head.len(), &mut written);
         while let Some(insert) = self.inserts.get(self.insert_index) {
             step(&mut self.frames_at, insert.at, &mut written);
-            step(&mut self.insert_at, insert.bytes.len(), &mut written);
-            if self.frames_at < insert.at || self.insert_at < insert.bytes.len() {
+            step(
+                &mut self.insert_at,
+                insert.piece.bytes().len(),
+                &mut written,
+            );
+            if self.frames_at < insert.at || self.insert_at < insert.piece.bytes().len() {
                 return;
             }
             self.insert_index = self.insert_index.saturating_add(1);
@@ -367,12 +401,13 @@ impl WriteBatch {
 
     /// Forgets what was not written.
     pub fn clear(&mut self) {
-        self.head.clear();
-        self.head_at = 0;
-        self.frames.clear();
-        if self.frames.capacity() > KEPT_BUFFER_BYTES_MAX {
-            self.frames = Vec::new();
+        for buffer in [&mut self.head, &mut self.frames] {
+            buffer.clear();
+            if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
+                *buffer = Vec::new();
+            }
         }
+        self.head_at = 0;
         self.frames_at = 0;
         self.inserts.clear();
         self.insert_index = 0;

@@ -11,6 +11,7 @@ pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     first_key: u64,
+    len: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -26,6 +27,7 @@ impl<T> Slots<T> {
             slots: Vec::new(),
             free: Vec::new(),
             first_key,
+            len: 0,
         }
     }
 
@@ -44,6 +46,7 @@ impl<T> Slots<T> {
         };
         let slot = self.slots.get_mut(index as usize)?;
         slot.entry = Some(entry);
+        self.len = self.len.saturating_add(1);
         let key = (u64::from(slot.generation) << INDEX_BITS) | u64::from(index);
         Some(key.wrapping_add(self.first_key))
     }
@@ -75,6 +78,7 @@ impl<T> Slots<T> {
             return None;
         }
         let entry = slot.entry.take()?;
+        self.len = self.len.saturating_sub(1);
         // A slot whose generations are used up is retired rather than reused.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
@@ -83,12 +87,51 @@ impl<T> Slots<T> {
         Some(entry)
     }
 
+    /// The key of an entry that is wanted, looked for from the slot at `start` on and around.
+    pub(crate) fn find_from(&self, start: usize, is_wanted: impl Fn(&T) -> bool) -> Option<u64> {
+        let is_found = |slot: &Slot<T>| slot.entry.as_ref().is_some_and(&is_wanted);
+        let (before, behind) = self
+            .slots
+            .split_at_checked(start)
+            .unwrap_or((&[], &self.slots));
+        let index = match behind.iter().position(is_found) {
+            Some(index) => index.saturating_add(before.len()),
+            None => before.iter().position(is_found)?,
+        };
+        let slot = self.slots.get(index)?;
+        self.key(slot.generation, index)
+    }
+
+    /// The slot that a key stands for.
+    pub(crate) const fn index(&self, key: u64) -> usize {
+        self.locate(key).0
+    }
+
+    /// Entries that are alive.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+        let first_key = self.first_key;
+        let slots = self.slots.iter_mut().enumerate();
+        slots.filter_map(move |(index, slot)| {
+            let entry = slot.entry.as_mut()?;
+            let key = (u64::from(slot.generation) << INDEX_BITS) | u64::try_from(index).ok()?;
+            Some((key.wrapping_add(first_key), entry))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let entry = slot.entry.as_ref()?;
-            let key = (u64::from(slot.generation) << INDEX_BITS) | u64::try_from(index).ok()?;
-            Some((key.wrapping_add(self.first_key), entry))
+            Some((self.key(slot.generation, index)?, entry))
         })
+    }
+
+    fn key(&self, generation: u32, index: usize) -> Option<u64> {
+        let key = (u64::from(generation) << INDEX_BITS) | u64::try_from(index).ok()?;
+        Some(key.wrapping_add(self.first_key))
     }
 
     pub(crate) fn keys(&self) -> Vec<u64> {

@@ -1,6 +1,7 @@
 //! Which subscriptions are alive, so that they can be restored on the next connection.
 //!
-//! Knows filters and counts; where messages go is a number that the owner gives a meaning to.
+//! Knows filters and counts; where messages go is a number that the owner gives a meaning to. There may
+//! be a million of them: what few have is kept apart.
 
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::encode;
@@ -17,14 +18,30 @@ pub(crate) struct Subscriptions {
 
 #[derive(Debug)]
 struct Entry {
-    filter: Filter,
-    queue_group: Option<QueueGroup>,
+    /// Filter and queue group, as a SUB names them.
+    interest: Box<[u8]>,
     mailbox: u64,
     delivered: u64,
-    /// Of these, on earlier connections: a server counts from the SUB that it was told.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few subscriptions have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Messages delivered on earlier connections: a server counts from the SUB that it was told.
     delivered_before: u64,
     delivered_max: Option<u64>,
     is_draining: bool,
+}
+
+impl Entry {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn delivered_max(&self) -> Option<u64> {
+        self.rare.as_ref()?.delivered_max
+    }
 }
 
 /// Where a message goes.
@@ -52,22 +69,22 @@ impl Subscriptions {
     /// Adds a subscription and returns its sid and the line that tells the server.
     pub(crate) fn add(
         &mut self,
-        filter: Filter,
-        queue_group: Option<QueueGroup>,
+        filter: &Filter,
+        queue_group: Option<&QueueGroup>,
         mailbox: u64,
     ) -> Option<(u64, Vec<u8>)> {
+        let group_len = queue_group.map_or(0, |group| group.as_str().len().saturating_add(1));
+        let len = filter.as_str().len().saturating_add(group_len);
+        let mut interest = Vec::with_capacity(len);
+        encode::interest(&mut interest, filter, queue_group);
         let mut line = Vec::new();
         let sid = self.table.insert(Entry {
-            filter,
-            queue_group,
+            interest: interest.into(),
             mailbox,
             delivered: 0,
-            delivered_before: 0,
-            delivered_max: None,
-            is_draining: false,
+            rare: None,
         })?;
-        let entry = self.table.get(sid)?;
-        encode::subscribe(&mut line, &entry.filter, entry.queue_group.as_ref(), sid);
+        encode::subscribe(&mut line, filter, queue_group, sid);
         Some((sid, line))
     }
 
@@ -85,8 +102,9 @@ impl Subscriptions {
         if entry.delivered >= delivered_max {
             return self.remove(sid).map(|line| (line, true));
         }
-        let was_limited = entry.delivered_max.replace(delivered_max).is_some();
-        let mut told_max = delivered_max.saturating_sub(entry.delivered_before);
+        let rare = entry.rare();
+        let was_limited = rare.delivered_max.replace(delivered_max).is_some();
+        let mut told_max = delivered_max.saturating_sub(rare.delivered_before);
         if was_limited {
             // The server may hold a lower one, which it would keep.
             told_max = told_max.min(SERVER_MAX_DIGITS_LIMIT);
@@ -97,23 +115,34 @@ impl Subscriptions {
     /// Tells the server to send no more, and stops restoring the subscription.
     pub(crate) fn drain(&mut self, sid: u64) -> Option<Vec<u8>> {
         let entry = self.table.get_mut(sid)?;
-        entry.is_draining = true;
+        entry.rare().is_draining = true;
         Some(unsubscribe_line(sid, None))
     }
 
-    /// Drains every subscription but those of the mailbox `kept`.
-    pub(crate) fn drain_all(&mut self, kept: u64) -> Vec<u8> {
-        let sids = self.table.keys();
-        let is_drained = |sid: &u64| {
-            self.table
-                .get(*sid)
-                .is_some_and(|entry| entry.mailbox != kept)
-        };
-        let sids: Vec<u64> = sids.into_iter().filter(is_drained).collect();
-        sids.into_iter()
-            .filter_map(|sid| self.drain(sid))
-            .flatten()
-            .collect()
+    /// Drains every subscription but those of mailboxes that `is_kept`.
+    pub(crate) fn drain_all(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (sid, entry) in self.table.iter_mut() {
+            if !is_kept(entry.mailbox) {
+                entry.rare().is_draining = true;
+                encode::unsubscribe(&mut lines, sid, None);
+            }
+        }
+        lines
+    }
+
+    /// The sids of a mailbox.
+    pub(crate) fn sids(&self, mailbox: u64) -> Vec<u64> {
+        let entries = self.table.iter();
+        let of_mailbox = entries.filter(|(_, entry)| entry.mailbox == mailbox);
+        of_mailbox.map(|(sid, _)| sid).collect()
+    }
+
+    /// The filter of a subscription that is alive.
+    pub(crate) fn filter(&self, sid: u64) -> Option<&str> {
+        let interest = &self.table.get(sid)?.interest;
+        let filter = interest.split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(filter).ok()
     }
 
     /// Counts one message for `sid` and says where it goes.
@@ -124,7 +153,7 @@ impl Subscriptions {
         entry.delivered = entry.delivered.saturating_add(1);
         let mailbox = entry.mailbox;
         let is_last = entry
-            .delivered_max
+            .delivered_max()
             .is_some_and(|max| entry.delivered >= max);
         if is_last {
             self.table.remove(sid);
@@ -137,22 +166,25 @@ impl Subscriptions {
     /// The server counts a maximum from the SUB, so the new one is what remains.
     pub(crate) fn replay(&mut self) -> Vec<u8> {
         let mut lines = Vec::new();
-        for sid in self.table.keys() {
-            let Some(entry) = self.table.get_mut(sid).filter(|entry| !entry.is_draining) else {
+        for (sid, entry) in self.table.iter_mut() {
+            if entry.rare.as_ref().is_some_and(|rare| rare.is_draining) {
                 continue;
-            };
-            entry.delivered_before = entry.delivered;
-            encode::subscribe(&mut lines, &entry.filter, entry.queue_group.as_ref(), sid);
-            if let Some(max) = entry.delivered_max {
-                let left = max.saturating_sub(entry.delivered);
+            }
+            encode::subscribe_again(&mut lines, &entry.interest, sid);
+            let delivered = entry.delivered;
+            if delivered > 0 {
+                entry.rare().delivered_before = delivered;
+            }
+            if let Some(max) = entry.delivered_max() {
+                let left = max.saturating_sub(delivered);
                 lines.extend_from_slice(&unsubscribe_line(sid, Some(left)));
             }
         }
         lines
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.iter().count()
+    pub(crate) const fn len(&self) -> usize {
+        self.table.len()
     }
 }
 
@@ -176,7 +208,7 @@ mod tests {
         let mut subscriptions = Subscriptions::new();
         let group = QueueGroup::new("g").ok();
         let (sid, line) = subscriptions
-            .add(Filter::new("a.*").unwrap(), group, 7)
+            .add(&Filter::new("a.*").unwrap(), group.as_ref(), 7)
             .unwrap();
         assert_eq!(line, b"SUB a.* g 1\r\n");
         (subscriptions, sid)

@@ -172,12 +172,26 @@ impl<'a> Publish<'a> {
 /// Appends a SUB.
 pub fn subscribe(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>, sid: u64) {
     out.extend_from_slice(b"SUB ");
-    out.extend_from_slice(filter.as_str().as_bytes());
+    interest(out, filter, group);
     out.push(b' ');
+    decimal::write(out, sid);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what a SUB names: a filter and, behind a blank, its queue group.
+pub(crate) fn interest(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>) {
+    out.extend_from_slice(filter.as_str().as_bytes());
     if let Some(group) = group {
-        out.extend_from_slice(group.as_str().as_bytes());
         out.push(b' ');
+        out.extend_from_slice(group.as_str().as_bytes());
     }
+}
+
+/// Appends a SUB of what [`interest`] has made.
+pub(crate) fn subscribe_again(out: &mut Vec<u8>, interest: &[u8], sid: u64) {
+    out.extend_from_slice(b"SUB ");
+    out.extend_from_slice(interest);
+    out.push(b' ');
     decimal::write(out, sid);
     out.extend_from_slice(b"\r\n");
 }
