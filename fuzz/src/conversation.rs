@@ -74,6 +74,8 @@ pub(crate) struct Conversation {
     /// Subscriptions that the server ended before it heard of a higher limit: they overtake each
     /// other on the wire, and nobody can help that.
     outrun: BTreeSet<u64>,
+    /// Subscriptions that the server refused, perhaps before it heard of them.
+    refused: BTreeSet<u64>,
 }
 
 /// What a subscription came to, in all or on one connection.
@@ -152,6 +154,7 @@ impl Conversation {
             flushes_out: 0,
             is_finished: false,
             outrun: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -515,6 +518,14 @@ impl Conversation {
                 self.flushes_out = 0;
             }
             Event::Closed { .. } => assert!(self.session.is_closed()),
+            Event::SubscriptionRefused(refusal) => {
+                let sid = refusal.sid.expect("it is one of ours");
+                let of = self.live.remove(&sid).expect("it is alive");
+                assert_eq!((of.filter, of.group), (refusal.subject, refusal.queue_group));
+                assert!(!of.is_draining, "the server may have ended it itself");
+                self.server.table.remove(&sid);
+                self.refused.insert(sid);
+            }
             Event::DialFailed { .. } | Event::ServerError { .. } | Event::LameDuck => {}
             other => panic!("unexpected {other:?}"),
         }
@@ -581,6 +592,9 @@ impl Conversation {
                     is_draining: false,
                 };
                 let sid = text(sid).parse().expect("a number");
+                if self.refused.contains(&sid) {
+                    return;
+                }
                 let before = server.table.insert(sid, subscription);
                 assert_eq!(before, None, "sid {sid} is taken");
             }

@@ -246,7 +246,14 @@ impl Driver {
                 Event::DialFailed { .. }
                 | Event::ServerError { .. }
                 | Event::LameDuck
-                | Event::SlowConsumer { .. } => {}
+                | Event::SubscriptionRefused(_)
+                | Event::PublishRefused(_)
+                | Event::SlowConsumer { .. }
+                | Event::SlowConsumerOver { .. }
+                | Event::Draining { .. }
+                | Event::Drained { .. }
+                | Event::ReadingStopped { .. }
+                | Event::ReadingResumed { .. } => {}
             }
             // Without a reader of events nobody is told, by their own choice.
             let _ = self.shared.events.send(event);

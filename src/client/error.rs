@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::sequence::{SendError, SourceNameError};
-use crate::session::{LinkError, ServerAddrError};
+use crate::session::{LinkError, Refusal, RefusalKind, ServerAddrError};
 use crate::subject::SubjectError;
 use crate::wire::HeaderFieldError;
 
@@ -52,6 +52,10 @@ pub enum ErrorKind {
     },
     /// Nobody subscribes to the request's subject.
     NoResponders,
+    /// The server does not permit it; [`Error::refusal`] says what.
+    PermissionDenied,
+    /// The server takes no more subscriptions of this connection or account.
+    TooManySubscriptions,
     /// It took longer than the time allowed.
     Timeout,
     /// There is no connection at the moment, and the call needs one.
@@ -88,6 +92,13 @@ impl Error {
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
+
+    /// What the server refused, with [`ErrorKind::PermissionDenied`] and
+    /// [`ErrorKind::TooManySubscriptions`].
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.source.as_ref()?.downcast_ref()
+    }
 }
 
 impl fmt::Display for Error {
@@ -120,6 +131,10 @@ impl fmt::Display for Error {
                 )
             }
             ErrorKind::NoResponders => out.write_str("nobody subscribes to the subject"),
+            ErrorKind::PermissionDenied => out.write_str("the server does not permit it"),
+            ErrorKind::TooManySubscriptions => {
+                out.write_str("the server takes no more subscriptions")
+            }
             ErrorKind::Timeout => out.write_str("timed out"),
             ErrorKind::Disconnected => out.write_str("not connected"),
             ErrorKind::Closed => out.write_str("client is closed"),
@@ -174,6 +189,17 @@ impl From<HeaderFieldError> for Error {
 impl From<ServerAddrError> for Error {
     fn from(error: ServerAddrError) -> Self {
         Self::with_source(ErrorKind::ServerAddr, error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let kind = if refusal.kind == RefusalKind::TooManySubscriptions {
+            ErrorKind::TooManySubscriptions
+        } else {
+            ErrorKind::PermissionDenied
+        };
+        Self::with_source(kind, refusal)
     }
 }
 

@@ -1,13 +1,18 @@
 //! Where one subscriber's messages wait: filled once per socket read, emptied in batches.
 //!
-//! Several subscriptions may share a mailbox; their messages keep the order of the connection.
+//! ```text
+//!   driver --- batch ---> messages --- all of them ---> in hand ---> the subscriber
+//! ```
+//!
+//! Several subscriptions may share a mailbox; their messages keep the order of the connection. A mailbox
+//! that nothing came to is small, because there may be a million of them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::Notify;
-
+use crate::session::Refusal;
 use crate::wire::Message;
 
 /// Bounds of what may wait for one subscriber.
@@ -28,152 +33,375 @@ impl Default for MailboxLimits {
     }
 }
 
-/// Counts of one mailbox.
+/// What happens to a message whose subscriber has as much waiting as it may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It is dropped and counted; the others are not disturbed.
+    #[default]
+    DropNewest,
+    /// Nothing is dropped: the whole connection is not read until there is room.
+    ///
+    /// Everything on the connection waits then: other subscriptions, answers to requests and to
+    /// flushes, repairs. A server that cannot write for 10 s, or has 64 MiB waiting, ends the
+    /// connection (both are its defaults), and what waited there is lost. So this is for a subscriber
+    /// that falls behind for seconds, best on a connection of its own.
+    StopReading,
+}
+
+/// What a mailbox takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Policy {
+    pub(crate) limits: MailboxLimits,
+    pub(crate) overflow: Overflow,
+}
+
+/// Counts of one subscription. Bytes are those of whole frames: control line, headers and payload.
+///
+/// At any moment `accepted` is `delivered` and `waiting` together, and what the server sent is `accepted`
+/// and `dropped` together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MailboxStatistics {
     /// Messages put in.
     pub accepted: u64,
+    /// Their bytes.
+    pub accepted_bytes: u64,
+    /// Messages that the subscriber has taken.
+    pub delivered: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
     /// Messages dropped because the mailbox was full.
     pub dropped: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
     /// Messages that wait now.
     pub waiting: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// The most messages that have waited at a time.
+    pub waiting_max: usize,
+    /// The most bytes that have waited at a time.
+    pub waiting_bytes_max: usize,
+}
+
+/// A span of time in which messages were dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Episode {
+    pub(crate) filter: String,
+    pub(crate) sid: u64,
+    pub(crate) dropped_before: u64,
+    dropped_bytes_before: u64,
+}
+
+/// An episode that is over, and the messages and bytes dropped in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EpisodeEnd {
+    pub(crate) episode: Box<Episode>,
+    pub(crate) dropped: u64,
+    pub(crate) dropped_bytes: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Pushed {
+    pub(crate) dropped: u64,
+    pub(crate) begun: Option<Box<Episode>>,
+    pub(crate) over: Option<EpisodeEnd>,
+}
+
+/// Why a mailbox has ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    Refused(Arc<Refusal>),
+    Disconnected,
 }
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
-    /// Tells that nothing waits and nothing will come.
-    has_emptied: Notify,
-    limits: MailboxLimits,
+    policy: Arc<Policy>,
+    /// Messages that the subscriber has in hand and not yet returned; it alone writes them.
+    in_hand: AtomicUsize,
+    in_hand_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Made when something comes, or is waited for.
+    active: Option<Box<Active>>,
+    is_ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Active {
     messages: VecDeque<Message>,
     bytes: usize,
     waker: Option<Waker>,
-    is_ended: bool,
-    is_dropping: bool,
     accepted: u64,
+    accepted_bytes: u64,
     dropped: u64,
+    dropped_bytes: u64,
+    waiting_max: usize,
+    waiting_bytes_max: usize,
+    episode: Option<Box<Episode>>,
+    reason: Option<EndReason>,
+}
+
+impl State {
+    fn active(&mut self) -> &mut Active {
+        self.active.get_or_insert_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        let active = self.active.as_ref();
+        active.is_none_or(|active| active.messages.is_empty())
+    }
+
+    fn take_waker(&mut self) -> Option<Waker> {
+        self.active.as_mut()?.waker.take()
+    }
+}
+
+impl Active {
+    fn end_episode(&mut self) -> Option<EpisodeEnd> {
+        let episode = self.episode.take()?;
+        Some(EpisodeEnd {
+            dropped: self.dropped.saturating_sub(episode.dropped_before),
+            dropped_bytes: self
+                .dropped_bytes
+                .saturating_sub(episode.dropped_bytes_before),
+            episode,
+        })
+    }
 }
 
 impl Mailbox {
-    pub(crate) fn new(limits: MailboxLimits) -> Self {
+    pub(crate) fn new(policy: Arc<Policy>) -> Self {
         Self {
             state: Mutex::new(State::default()),
-            has_emptied: Notify::new(),
-            limits,
+            policy,
+            in_hand: AtomicUsize::new(0),
+            in_hand_bytes: AtomicUsize::new(0),
         }
     }
 
     /// Moves a batch in and wakes the subscriber once.
     ///
-    /// What exceeds the limits is dropped, newest first. Returns the count dropped in earlier
-    /// episodes when this batch begins a new one.
-    pub(crate) fn push(&self, batch: &mut Vec<Message>) -> Option<u64> {
+    /// What exceeds the limits is dropped, newest first. `filter` names a subscription by its sid, for
+    /// an episode that begins.
+    pub(crate) fn push(
+        &self,
+        batch: impl IntoIterator<Item = Message>,
+        filter: impl Fn(u64) -> String,
+    ) -> Pushed {
         let mut state = self.lock();
-        let dropped_before = state.dropped;
-        for message in batch.drain(..) {
-            let bytes = state.bytes.saturating_add(message.frame_len());
-            if state.messages.len() >= self.limits.messages_max || bytes > self.limits.bytes_max {
-                state.dropped = state.dropped.saturating_add(1);
+        let in_hand = self.in_hand.load(Ordering::Relaxed);
+        let in_hand_bytes = self.in_hand_bytes.load(Ordering::Relaxed);
+        let active = state.active();
+        let mut waiting = active.messages.len().saturating_add(in_hand);
+        let mut bytes = active.bytes.saturating_add(in_hand_bytes);
+        let (dropped_before, dropped_bytes_before) = (active.dropped, active.dropped_bytes);
+        let mut dropped_sid = None;
+        for message in batch {
+            let len = message.frame_len();
+            let bytes_then = bytes.saturating_add(len);
+            if self.policy.overflow == Overflow::DropNewest && self.exceeds(waiting, bytes_then) {
+                active.dropped = active.dropped.saturating_add(1);
+                active.dropped_bytes = active.dropped_bytes.saturating_add(wide(len));
+                dropped_sid = dropped_sid.or_else(|| message.sid_number());
                 continue;
             }
-            state.bytes = bytes;
-            state.accepted = state.accepted.saturating_add(1);
-            state.messages.push_back(message);
+            bytes = bytes_then;
+            waiting = waiting.saturating_add(1);
+            active.bytes = active.bytes.saturating_add(len);
+            active.accepted = active.accepted.saturating_add(1);
+            active.accepted_bytes = active.accepted_bytes.saturating_add(wide(len));
+            active.messages.push_back(message);
         }
-        let has_dropped = state.dropped > dropped_before;
-        let begins_episode = has_dropped && !state.is_dropping;
-        state.is_dropping = has_dropped;
-        let waker = state.waker.take();
+        active.waiting_max = active.waiting_max.max(waiting);
+        active.waiting_bytes_max = active.waiting_bytes_max.max(bytes);
+        let mut pushed = Pushed {
+            dropped: active.dropped.saturating_sub(dropped_before),
+            ..Pushed::default()
+        };
+        match dropped_sid {
+            Some(sid) if active.episode.is_none() => {
+                let episode = Box::new(Episode {
+                    filter: filter(sid),
+                    sid,
+                    dropped_before,
+                    dropped_bytes_before,
+                });
+                active.episode = Some(episode.clone());
+                pushed.begun = Some(episode);
+            }
+            None if self.has_recovered(waiting, bytes) => pushed.over = active.end_episode(),
+            Some(_) | None => {}
+        }
+        let waker = active.waker.take();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        begins_episode.then_some(dropped_before)
+        wake(waker);
+        pushed
     }
 
     /// Copies the newest messages, of those that still wait, out of the buffer that they arrived in.
     pub(crate) fn detach(&self, newest: usize) {
-        for message in self.lock().messages.iter_mut().rev().take(newest) {
-            *message = message.detached();
+        if let Some(active) = &mut self.lock().active {
+            for message in active.messages.iter_mut().rev().take(newest) {
+                *message = message.detached();
+            }
         }
     }
 
     /// No more will come; what waits can still be taken.
-    pub(crate) fn end(&self) {
-        let waker = {
-            let mut state = self.lock();
-            state.is_ended = true;
-            if state.messages.is_empty() {
-                self.has_emptied.notify_waiters();
-            }
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+    pub(crate) fn end(&self) -> Option<EpisodeEnd> {
+        self.end_with(None)
+    }
+
+    /// [`Mailbox::end`] with a reason, unless it has ended before.
+    pub(crate) fn end_because(&self, reason: EndReason) -> Option<EpisodeEnd> {
+        self.end_with(Some(reason))
+    }
+
+    /// The server refused a subscription that goes on nevertheless.
+    pub(crate) fn note_refused(&self, reason: EndReason) {
+        self.lock().active().reason = Some(reason);
+    }
+
+    fn end_with(&self, reason: Option<EndReason>) -> Option<EpisodeEnd> {
+        let mut state = self.lock();
+        if let Some(reason) = reason
+            && !state.is_ended
+        {
+            state.active().reason = Some(reason);
         }
+        state.is_ended = true;
+        let over = state
+            .active
+            .as_mut()
+            .and_then(|active| active.end_episode());
+        let waker = state.take_waker();
+        drop(state);
+        wake(waker);
+        over
     }
 
     /// The subscriber is gone: forgets what waits.
     pub(crate) fn abandon(&self) {
-        self.lock().messages.clear();
-        self.end();
+        let messages = self.lock().active.as_mut().map(|active| {
+            active.bytes = 0;
+            std::mem::take(&mut active.messages)
+        });
+        drop(messages);
+        self.in_hand.store(0, Ordering::Relaxed);
+        self.in_hand_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Waits until the mailbox has ended and its subscriber has taken everything.
-    pub(crate) async fn emptied(&self) {
-        loop {
-            let has_emptied = self.has_emptied.notified();
-            tokio::pin!(has_emptied);
-            has_emptied.as_mut().enable();
-            {
-                let state = self.lock();
-                if state.is_ended && state.messages.is_empty() {
-                    return;
-                }
-            }
-            has_emptied.await;
-        }
+    /// Returns true when the mailbox has ended and its subscriber has taken everything.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.is_ended && state.is_empty() && self.in_hand.load(Ordering::Relaxed) == 0
     }
 
-    /// Moves everything that waits into `into`. `Ready(false)`: ended and empty.
+    /// Moves everything that waits into `into`, which is empty. `Ready(false)`: ended and empty.
     pub(crate) fn poll_take(&self, cx: &Context<'_>, into: &mut VecDeque<Message>) -> Poll<bool> {
         let mut state = self.lock();
-        if !state.messages.is_empty() {
-            state.bytes = 0;
-            if into.is_empty() {
-                std::mem::swap(into, &mut state.messages);
-            } else {
-                into.append(&mut state.messages);
-            }
-            if state.is_ended {
-                self.has_emptied.notify_waiters();
-            }
+        if !state.is_empty() {
+            let active = state.active();
+            std::mem::swap(into, &mut active.messages);
+            self.in_hand.store(into.len(), Ordering::Relaxed);
+            self.in_hand_bytes.store(active.bytes, Ordering::Relaxed);
+            active.bytes = 0;
             return Poll::Ready(true);
         }
         if state.is_ended {
             return Poll::Ready(false);
         }
-        match &mut state.waker {
+        match &mut state.active().waker {
             Some(waker) => waker.clone_from(cx.waker()),
-            None => state.waker = Some(cx.waker().clone()),
+            waker @ None => *waker = Some(cx.waker().clone()),
         }
         Poll::Pending
     }
 
+    /// The subscriber has returned messages of that many bytes. It is the only one to call this.
+    pub(crate) fn note_returned(&self, messages: usize, bytes: usize) {
+        let in_hand = self.in_hand.load(Ordering::Relaxed);
+        self.in_hand
+            .store(in_hand.saturating_sub(messages), Ordering::Relaxed);
+        let in_hand_bytes = self.in_hand_bytes.load(Ordering::Relaxed);
+        self.in_hand_bytes
+            .store(in_hand_bytes.saturating_sub(bytes), Ordering::Relaxed);
+    }
+
+    /// The subscriber has nothing in hand any more: perhaps that ends an episode.
+    pub(crate) fn note_empty_handed(&self) -> Option<EpisodeEnd> {
+        let mut state = self.lock();
+        let active = state.active.as_mut()?;
+        if !self.has_recovered(active.messages.len(), active.bytes) {
+            return None;
+        }
+        active.end_episode()
+    }
+
+    pub(crate) fn reason(&self) -> Option<EndReason> {
+        self.lock().active.as_ref()?.reason.clone()
+    }
+
     pub(crate) fn statistics(&self) -> MailboxStatistics {
         let state = self.lock();
+        let (waiting, waiting_bytes) = self.waiting(&state);
+        let Some(active) = &state.active else {
+            return MailboxStatistics::default();
+        };
         MailboxStatistics {
-            accepted: state.accepted,
-            dropped: state.dropped,
-            waiting: state.messages.len(),
+            accepted: active.accepted,
+            accepted_bytes: active.accepted_bytes,
+            delivered: active.accepted.saturating_sub(wide(waiting)),
+            delivered_bytes: active.accepted_bytes.saturating_sub(wide(waiting_bytes)),
+            dropped: active.dropped,
+            dropped_bytes: active.dropped_bytes,
+            waiting,
+            waiting_bytes,
+            waiting_max: active.waiting_max,
+            waiting_bytes_max: active.waiting_bytes_max,
         }
+    }
+
+    fn waiting(&self, state: &State) -> (usize, usize) {
+        let (messages, bytes) = state
+            .active
+            .as_ref()
+            .map_or((0, 0), |active| (active.messages.len(), active.bytes));
+        (
+            messages.saturating_add(self.in_hand.load(Ordering::Relaxed)),
+            bytes.saturating_add(self.in_hand_bytes.load(Ordering::Relaxed)),
+        )
+    }
+
+    fn exceeds(&self, waiting: usize, bytes_then: usize) -> bool {
+        let limits = &self.policy.limits;
+        waiting >= limits.messages_max || bytes_then > limits.bytes_max
+    }
+
+    /// Half of the limits, so that a mailbox at its limit does not begin an episode with each message.
+    fn has_recovered(&self, waiting: usize, bytes: usize) -> bool {
+        let limits = self.policy.limits;
+        waiting <= limits.messages_max / 2 && bytes <= limits.bytes_max / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn wide(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }

@@ -11,14 +11,21 @@
 //! into frames without copying, and each mailbox gets its share in one push and one wake.
 
 mod clock;
+mod core;
+mod drain;
 mod driver;
 mod error;
 mod inbox;
 mod mailbox;
 mod options;
+mod pending;
 mod publication;
+mod replies;
+mod requests;
 mod sequenced;
 mod shared;
+mod statistics;
+mod subscribing;
 mod subscription;
 mod transport;
 
@@ -26,22 +33,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 
 use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN};
-use crate::subject::{Filter, QueueGroup, ToSubject};
-use crate::wire::Message;
-use crate::wire::handshake::ServerInfo;
+use crate::subject::ToSubject;
 
-pub use crate::session::Event;
+pub use crate::session::{DrainStage, Event, Refusal, RefusalKind};
 pub use error::{Error, ErrorKind};
-pub use mailbox::{MailboxLimits, MailboxStatistics};
+pub use mailbox::{MailboxLimits, MailboxStatistics, Overflow};
 pub use options::ConnectOptions;
 pub use publication::{Publication, ToPayload};
+pub use replies::{Replies, RepliesEnd};
+pub use requests::Requester;
 pub use sequenced::{
     ClosedSource, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder,
     SequencedSubscriber, SequencedSubscriberBuilder,
 };
+pub use statistics::{Statistics, Status};
+pub use subscribing::SubscriptionBuilder;
 pub use subscription::Subscription;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
@@ -50,9 +59,6 @@ pub use transport::TlsOptions;
 pub use transport::{BoxFuture, BoxedTransport, Dialer, Resolver, Transport};
 
 use shared::Shared;
-
-/// How long [`Client::drain`] waits for subscribers to take what they have.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// Connects with the default options to the first of `servers` (comma-separated) that accepts us.
 ///
@@ -74,23 +80,6 @@ pub struct Client {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-}
-
-/// What went through a client since it was made. Bytes are headers and payloads, without control
-/// lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Statistics {
-    /// Messages received, replies and dropped ones included.
-    pub received_messages: u64,
-    /// Their bytes.
-    pub received_bytes: u64,
-    /// Messages queued for the server.
-    pub published_messages: u64,
-    /// Their bytes.
-    pub published_bytes: u64,
-    /// Connections made, the first included.
-    pub connects: u64,
 }
 
 impl Client {
@@ -212,69 +201,6 @@ impl Client {
         )
     }
 
-    /// Receives what is published to subjects that match `filter`.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Subject`], [`ErrorKind::Closed`] or [`ErrorKind::TooMany`].
-    pub fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
-        self.subscribe_all(&[(Filter::new(filter)?, None)])
-    }
-
-    /// [`Client::subscribe`] as one of a group whose members share the messages.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::subscribe`].
-    pub fn queue_subscribe(&self, filter: &str, group: &str) -> Result<Subscription, Error> {
-        let group = QueueGroup::new(group)?;
-        self.subscribe_all(&[(Filter::new(filter)?, Some(group))])
-    }
-
-    /// Several subscriptions whose messages come in the order of the connection.
-    fn subscribe_all(
-        &self,
-        filters: &[(Filter, Option<QueueGroup>)],
-    ) -> Result<Subscription, Error> {
-        let (key, mailbox, sids) = self.shared().subscribe(filters)?;
-        Ok(Subscription::new(self.clone(), mailbox, key, sids))
-    }
-
-    /// Publishes a request and waits for the first answer.
-    ///
-    /// Cancel safe: an answer to a cancelled request is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NoResponders`] when nobody subscribes to the subject, [`ErrorKind::Timeout`]
-    /// after [`ConnectOptions::request_timeout`], and those of [`Client::publish`].
-    pub async fn request(
-        &self,
-        subject: impl ToSubject,
-        payload: impl ToPayload,
-    ) -> Result<Message, Error> {
-        let shared = self.shared();
-        let publication = Publication::new(&subject, payload)?;
-        let mut request = Request::open(shared)?;
-        let answer = async {
-            self.send(publication.reply(&request.reply)?).await?;
-            (&mut request.answer)
-                .await
-                .map_err(|_| Error::new(ErrorKind::Closed))
-        };
-        let Ok(answer) = tokio::time::timeout(shared.options.request_timeout, answer).await else {
-            return Err(Error::new(ErrorKind::Timeout));
-        };
-        let message = answer?;
-        let is_refusal = message
-            .status()
-            .is_some_and(|status| status.code == NO_RESPONDERS);
-        if is_refusal && message.payload().is_empty() {
-            return Err(Error::new(ErrorKind::NoResponders));
-        }
-        Ok(message)
-    }
-
     /// Waits until the server has read everything published before.
     ///
     /// # Errors
@@ -296,45 +222,6 @@ impl Client {
         Ok(self.shared().clock.now().saturating_sub(begun))
     }
 
-    /// Ends all subscriptions after what is under way, waits until it was taken, at most 30 s,
-    /// then flushes and closes. Publishing stays possible until the subscribers are done.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Disconnected`] or [`ErrorKind::Timeout`]; the client is closed in any case.
-    pub async fn drain(&self) -> Result<(), Error> {
-        let shared = self.shared();
-        let mailboxes = shared.with_both(|core, outbox| {
-            core.session.drain_all(shared::REPLIES, outbox);
-            core.mailboxes()
-        });
-        let mut result = shared.flush().await;
-        shared.core().end_mailboxes();
-        let emptied = async {
-            for mailbox in &mailboxes {
-                mailbox.emptied().await;
-            }
-        };
-        if tokio::time::timeout(DRAIN_TIME, emptied).await.is_err() {
-            result = Err(Error::new(ErrorKind::Timeout));
-        }
-        shared.end_publishing();
-        let flushed = shared.flush().await;
-        shared.end();
-        result.and(flushed)
-    }
-
-    /// Flushes and closes. Calls that wait on this client end with an error.
-    pub async fn close(&self) {
-        self.shared().end_publishing();
-        // Without a connection there is nothing to wait for: the caller wants to leave.
-        let _ = self.flush().await;
-        self.shared().end();
-        let mut link = self.shared().link.subscribe();
-        // Fails only when the driver is gone, which is what we wait for.
-        let _ = link.wait_for(|link| *link == shared::Link::Closed).await;
-    }
-
     /// What happens to the connection from now on, in order.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -342,36 +229,6 @@ impl Client {
             receiver: self.shared().events.subscribe(),
             missed: 0,
         }
-    }
-
-    /// What went through this client.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        let (received_messages, received_bytes, connects) = {
-            let core = self.shared().core();
-            let (messages, bytes) = core.received();
-            (messages, bytes, core.session.generation())
-        };
-        let (published_messages, published_bytes) = self.shared().outbox().outbox.published();
-        Statistics {
-            received_messages,
-            received_bytes,
-            published_messages,
-            published_bytes,
-            connects,
-        }
-    }
-
-    /// What the server said about itself last.
-    #[must_use]
-    pub fn server_info(&self) -> ServerInfo {
-        self.shared().core().session.info().clone()
-    }
-
-    /// Returns true while a connection is up.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.shared().core().session.is_connected()
     }
 
     /// Returns a subject that nobody else uses, for answers.
@@ -404,35 +261,6 @@ enum Appended<'a> {
     Yes,
     Full(OutboxFull, Publication<'a, Bytes>),
 }
-
-/// A request under way; forgotten when it is dropped.
-struct Request<'a> {
-    shared: &'a Shared,
-    key: u64,
-    reply: String,
-    answer: oneshot::Receiver<Message>,
-}
-
-impl<'a> Request<'a> {
-    fn open(shared: &'a Shared) -> Result<Self, Error> {
-        let (key, reply, answer) = shared.open_request(|| new_inbox(shared))?;
-        Ok(Self {
-            shared,
-            key,
-            reply,
-            answer,
-        })
-    }
-}
-
-impl Drop for Request<'_> {
-    fn drop(&mut self) {
-        self.shared.close_request(self.key);
-    }
-}
-
-/// The status of a server's answer when nobody subscribes to a request's subject.
-const NO_RESPONDERS: u16 = 503;
 
 /// What happens to a connection, in order.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::subject::Subject;
 
 use super::error::Error;
 use super::mailbox::MailboxLimits;
+use super::requests::RequestOptions;
 #[cfg(feature = "tls")]
 use super::transport::TlsOptions;
 use super::transport::{Connector, Dialer, Resolver, Transport, once};
@@ -43,6 +44,9 @@ pub struct ConnectOptions {
     pub(super) mailbox: MailboxLimits,
     pub(super) line_bytes_max: usize,
     pub(super) connector: Connector,
+    pub(super) drain_timeout: Duration,
+    pub(super) fails_requests_at_disconnect: bool,
+    pub(super) restores_refused: bool,
 }
 
 impl ConnectOptions {
@@ -65,6 +69,9 @@ impl ConnectOptions {
             mailbox: MailboxLimits::default(),
             line_bytes_max: crate::wire::Limits::CLIENT_OPS.line_bytes_max,
             connector: Connector::default(),
+            drain_timeout: Duration::from_secs(30),
+            fails_requests_at_disconnect: false,
+            restores_refused: session.restores_refused,
         }
     }
 
@@ -244,6 +251,39 @@ impl ConnectOptions {
         self
     }
 
+    /// Bound on [`Client::drain`]. Default: 30 s.
+    #[must_use]
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Whether requests fail when there is no connection or it is lost, instead of waiting for the
+    /// next one until their timeout. Default: false, because a responder that got the request answers
+    /// on the next connection as well.
+    #[must_use]
+    pub const fn fail_requests_at_disconnect(mut self, fails: bool) -> Self {
+        self.fails_requests_at_disconnect = fails;
+        self
+    }
+
+    /// Whether a subscription that the server refuses goes on and is asked for again on the next
+    /// connection, where permissions may be others. Default: false, it has ended.
+    #[must_use]
+    pub const fn restore_refused(mut self, restores: bool) -> Self {
+        self.restores_refused = restores;
+        self
+    }
+
+    /// What a request without options of its own does.
+    pub(super) const fn requests(&self) -> RequestOptions {
+        RequestOptions {
+            timeout: self.request_timeout,
+            fails_at_disconnect: self.fails_requests_at_disconnect,
+            has_own_inbox: false,
+        }
+    }
+
     pub(super) fn session(&self, servers: Vec<ServerAddr>) -> SessionOptions {
         SessionOptions {
             servers,
@@ -256,6 +296,7 @@ impl ConnectOptions {
             retries_first_connect: self.retries_first_connect,
             keepalive: self.keepalive,
             redial: self.redial,
+            restores_refused: self.restores_refused,
         }
     }
 }

@@ -3,32 +3,26 @@
 //! Two locks. `core` holds the session and the mailboxes, `outbox` what is to be written; whoever
 //! needs both takes `core` first. Publishing takes `outbox` alone.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
-use crate::session::{Event, Outbox, Route, Session, Slots, WriteBatch};
+use crate::session::{DrainStage, Event, Outbox, Session, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
-use crate::wire::Message;
 use crate::wire::encode::Publish;
 
 use super::clock::Clock;
+use super::core::{Core, REPLIES};
 use super::error::{Error, ErrorKind};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Policy};
+use super::new_inbox;
 use super::options::ConnectOptions;
+use super::pending::Sink;
 
 /// Events that may wait for each reader of them; a reader that is further behind is told so.
 const EVENTS_MAX: usize = 1_024;
-
-/// A mailbox that got less than this share of a read buffer keeps copies of its messages instead.
-const BUFFER_SHARE_MIN: usize = 8;
-
-/// The mailbox key that stands for "replies to our requests".
-pub(super) const REPLIES: u64 = u64::MAX;
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +48,15 @@ pub(super) struct Shared {
     payload_bytes_max: AtomicUsize,
     has_headers: AtomicBool,
     is_publishing_over: AtomicBool,
+    is_draining: AtomicBool,
+    /// Wakes those who wait until a mailbox is over.
+    pub(super) emptied: Arc<Notify>,
+    /// Wakes whoever waits until no request is pending.
+    pub(super) answered: Notify,
+    /// What a subscription without limits of its own takes.
+    pub(super) policy: Arc<Policy>,
+    /// Where the driver runs, and what is to go on when its caller does not wait.
+    pub(super) runtime: Option<tokio::runtime::Handle>,
 }
 
 #[derive(Debug)]
@@ -64,49 +67,42 @@ pub(super) struct OutboxCell {
     pub(super) waker: Option<Waker>,
 }
 
+/// What a new mailbox receives, and how.
 #[derive(Debug)]
-pub(super) struct Core {
-    pub(super) session: Session,
-    mailboxes: Slots<Entry>,
-    touched: Vec<u64>,
-    /// Mailboxes that got something out of the read buffer in use.
-    sharers: Vec<u64>,
-    requests: Slots<oneshot::Sender<Message>>,
-    inbox: Option<String>,
-    pings: BTreeMap<u64, oneshot::Sender<()>>,
-    received_messages: u64,
-    received_bytes: u64,
+pub(super) struct Interest<'a> {
+    /// What it subscribes to.
+    pub(super) filters: &'a [(Filter, Option<QueueGroup>)],
+    pub(super) policy: Arc<Policy>,
+    pub(super) delivered_max: Option<u64>,
+    /// Whether a round trip tells that the server has taken it.
+    pub(super) is_confirmed: bool,
+    /// Whether it goes on until the end of a drain.
+    pub(super) drains_last: bool,
 }
 
+/// A mailbox and its subscriptions.
 #[derive(Debug)]
-struct Entry {
-    mailbox: Arc<Mailbox>,
-    filter: String,
-    batch: Vec<Message>,
-    is_touched: bool,
-    ends: bool,
-    /// What it got out of the read buffer in use.
-    shared_messages: usize,
-    shared_bytes: usize,
+pub(super) struct Subscribed {
+    pub(super) key: u64,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) sids: Vec<u64>,
+    /// Fires when the server has taken it; dropped with the connection.
+    pub(super) confirmation: Option<oneshot::Receiver<()>>,
 }
 
 impl Shared {
     pub(super) fn new(options: ConnectOptions, session: Session, clock: Clock) -> Self {
         let outbox = Outbox::new(options.outbox);
+        let events = broadcast::Sender::new(EVENTS_MAX);
+        let emptied = Arc::new(Notify::new());
+        let policy = Arc::new(Policy {
+            limits: options.mailbox,
+            ..Policy::default()
+        });
         Self {
             clock,
             options,
-            core: Mutex::new(Core {
-                session,
-                mailboxes: Slots::new(0),
-                touched: Vec::new(),
-                sharers: Vec::new(),
-                requests: Slots::new(0),
-                inbox: None,
-                pings: BTreeMap::new(),
-                received_messages: 0,
-                received_bytes: 0,
-            }),
+            core: Mutex::new(Core::new(session, events.clone(), Arc::clone(&emptied))),
             outbox: Mutex::new(OutboxCell {
                 outbox,
                 last_words: WriteBatch::default(),
@@ -114,11 +110,16 @@ impl Shared {
             }),
             room: Notify::new(),
             kick: Notify::new(),
-            events: broadcast::Sender::new(EVENTS_MAX),
+            events,
             link: watch::Sender::new(Link::Down),
             payload_bytes_max: AtomicUsize::new(usize::MAX),
             has_headers: AtomicBool::new(true),
             is_publishing_over: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            emptied,
+            answered: Notify::new(),
+            policy,
+            runtime: tokio::runtime::Handle::try_current().ok(),
         }
     }
 
@@ -228,9 +229,7 @@ impl Shared {
     pub(super) fn ping(&self) -> Option<oneshot::Receiver<()>> {
         self.with_both(|core, outbox| {
             let number = outbox.ping()?;
-            let (answered, answer) = oneshot::channel();
-            core.pings.insert(number, answered);
-            Some(answer)
+            Some(core.await_pong(number))
         })
     }
 
@@ -239,6 +238,14 @@ impl Shared {
         let answer = self
             .ping()
             .ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
+        self.within_request_timeout(answer).await
+    }
+
+    /// Waits for a PONG, at most for the request timeout.
+    pub(super) async fn within_request_timeout(
+        &self,
+        answer: oneshot::Receiver<()>,
+    ) -> Result<(), Error> {
         match tokio::time::timeout(self.options.request_timeout, answer).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Disconnected)),
@@ -246,229 +253,133 @@ impl Shared {
         }
     }
 
-    /// Makes a mailbox with a subscription for each of `filters`; returns its key and the sids.
-    pub(super) fn subscribe(
-        &self,
-        filters: &[(Filter, Option<QueueGroup>)],
-    ) -> Result<(u64, Arc<Mailbox>, Vec<u64>), Error> {
-        let mailbox = Arc::new(Mailbox::new(self.options.mailbox));
-        let entry = Entry {
-            mailbox: Arc::clone(&mailbox),
-            filter: filters
-                .first()
-                .map(|(filter, _)| filter.to_string())
-                .unwrap_or_default(),
-            batch: Vec::new(),
-            is_touched: false,
-            ends: false,
-            shared_messages: 0,
-            shared_bytes: 0,
-        };
+    /// No more subscriptions from now on; returns false when that was so already.
+    pub(super) fn begin_drain(&self) -> bool {
+        !self.is_draining.swap(true, Ordering::AcqRel)
+    }
+
+    /// How far a drain has come; `None` without one.
+    pub(super) fn drain_stage(&self) -> Option<DrainStage> {
+        if !self.is_draining.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(if self.is_publishing_over.load(Ordering::Acquire) {
+            DrainStage::Publishing
+        } else {
+            DrainStage::Subscriptions
+        })
+    }
+
+    /// Makes a mailbox with a subscription for each of its filters.
+    pub(super) fn subscribe(&self, interest: &Interest<'_>) -> Result<Subscribed, Error> {
+        for (filter, group) in interest.filters {
+            let group_len = group.as_ref().map_or(0, |group| group.as_str().len());
+            let len = filter.as_str().len().saturating_add(group_len);
+            self.check_line(len.saturating_add(SUB_MARGIN_BYTES))?;
+        }
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&interest.policy)));
         self.with_both(|core, outbox| {
-            if core.session.is_closed() {
+            if core.session.is_closed() || self.is_draining.load(Ordering::Acquire) {
                 return Err(Error::new(ErrorKind::Closed));
             }
             let too_many = || Error::new(ErrorKind::TooMany);
-            let key = core.mailboxes.insert(entry).ok_or_else(too_many)?;
-            let mut sids = Vec::with_capacity(filters.len());
-            for (filter, group) in filters {
+            let key = core
+                .add_mailbox(Arc::clone(&mailbox), interest.drains_last)
+                .ok_or_else(too_many)?;
+            if interest.filters.len() > 1 {
+                core.session.join(key);
+            }
+            // Alone between two PINGs, so that a refusal that names no subject can only mean it.
+            if interest.is_confirmed {
+                outbox.ping();
+            }
+            let mut sids = Vec::with_capacity(interest.filters.len());
+            for (filter, group) in interest.filters {
                 let (filter, group) = (filter.clone(), group.clone());
                 let Some(sid) = core.session.subscribe(filter, group, key, outbox) else {
                     for sid in sids {
                         core.session.unsubscribe(sid, outbox);
                     }
-                    core.mailboxes.remove(key);
+                    core.remove_mailbox(key);
                     return Err(too_many());
                 };
                 sids.push(sid);
+                if let Some(max) = interest.delivered_max
+                    && core.session.limit(sid, max, outbox)
+                {
+                    core.end_mailbox(key);
+                }
             }
-            Ok((key, mailbox, sids))
+            let mut confirmation = None;
+            if interest.is_confirmed
+                && let Some(number) = outbox.ping()
+            {
+                for sid in &sids {
+                    core.session.await_confirmation(*sid, number, outbox);
+                }
+                confirmation = Some(core.await_pong(number));
+            }
+            Ok(Subscribed {
+                key,
+                mailbox: Arc::clone(&mailbox),
+                sids,
+                confirmation,
+            })
         })
     }
 
     /// Ends subscriptions and their mailbox now.
     pub(super) fn unsubscribe(&self, key: u64, sids: &[u64]) {
-        let entry = self.with_both(|core, outbox| {
+        self.with_both(|core, outbox| {
             for sid in sids {
                 core.session.unsubscribe(*sid, outbox);
             }
-            core.mailboxes.remove(key)
+            if sids.len() > 1 {
+                core.session.unjoin(key);
+            }
+            core.end_mailbox(key);
         });
-        if let Some(entry) = entry {
-            entry.mailbox.end();
-        }
     }
 
-    /// Reserves a reply subject; the receiver fires with its first message.
+    /// Adds a request to the connection's inbox; returns its key and reply subject.
     pub(super) fn open_request(
         &self,
-        new_inbox: impl FnOnce() -> Result<String, Error>,
-    ) -> Result<(u64, String, oneshot::Receiver<Message>), Error> {
+        subject: &str,
+        fails_at_disconnect: bool,
+        sink: Sink,
+    ) -> Result<(u64, String), Error> {
         self.with_both(|core, outbox| {
             if core.session.is_closed() {
                 return Err(Error::new(ErrorKind::Closed));
             }
             let too_many = || Error::new(ErrorKind::TooMany);
-            let inbox = match &core.inbox {
-                Some(inbox) => inbox.clone(),
-                None => {
-                    let inbox = new_inbox()?;
-                    let filter = Filter::new(&format!("{inbox}.*"))?;
-                    let sid = core.session.subscribe(filter, None, REPLIES, outbox);
-                    sid.ok_or_else(too_many)?;
-                    core.inbox = Some(inbox.clone());
-                    inbox
-                }
-            };
-            let (answered, answer) = oneshot::channel();
-            let key = core.requests.insert(answered).ok_or_else(too_many)?;
-            Ok((key, format!("{inbox}.{key}"), answer))
+            if !core.requests.has_inbox() {
+                let inbox = new_inbox(self)?;
+                let filter = Filter::new(&format!("{inbox}.*"))?;
+                let sid = core.session.subscribe(filter, None, REPLIES, outbox);
+                sid.ok_or_else(too_many)?;
+                core.requests.set_inbox(inbox);
+            }
+            let opened = core.requests.open(subject, fails_at_disconnect, sink);
+            opened.ok_or_else(too_many)
         })
     }
 
     /// Forgets a request; a late answer to it is dropped.
     pub(super) fn close_request(&self, key: u64) {
-        self.core().requests.remove(key);
+        let left = {
+            let mut core = self.core();
+            core.requests.close(key);
+            core.requests.len()
+        };
+        if left == 0 {
+            self.answered.notify_waiters();
+        }
     }
 }
 
-impl Core {
-    /// Puts a message where it belongs; [`Core::hand_over`] wakes the subscribers.
-    pub(super) fn deliver(&mut self, message: Message) {
-        self.received_messages = self.received_messages.saturating_add(1);
-        let bytes = u64::try_from(message.body_len()).unwrap_or(u64::MAX);
-        self.received_bytes = self.received_bytes.saturating_add(bytes);
-        let Some(sid) = message.sid_number() else {
-            return;
-        };
-        let Route::Mailbox {
-            mailbox: key,
-            is_last,
-        } = self.session.route(sid)
-        else {
-            return;
-        };
-        if key == REPLIES {
-            return self.answer(message);
-        }
-        let Some(entry) = self.mailboxes.get_mut(key) else {
-            return;
-        };
-        if entry.shared_messages == 0 {
-            self.sharers.push(key);
-        }
-        entry.shared_messages = entry.shared_messages.saturating_add(1);
-        entry.shared_bytes = entry.shared_bytes.saturating_add(message.frame_len());
-        entry.batch.push(message);
-        entry.ends |= is_last;
-        if !entry.is_touched {
-            entry.is_touched = true;
-            self.touched.push(key);
-        }
-    }
-
-    /// Moves what was delivered into the mailboxes, one push and one wake for each.
-    pub(super) fn hand_over(&mut self, events: &broadcast::Sender<Event>) {
-        while let Some(key) = self.touched.pop() {
-            let Some(entry) = self.mailboxes.get_mut(key) else {
-                continue;
-            };
-            entry.is_touched = false;
-            if let Some(dropped_before) = entry.mailbox.push(&mut entry.batch) {
-                let filter = entry.filter.clone();
-                // Without a reader of events nobody is told, by their own choice.
-                let _ = events.send(Event::SlowConsumer {
-                    filter,
-                    dropped_before,
-                });
-            }
-            if entry.ends {
-                entry.mailbox.end();
-                self.mailboxes.remove(key);
-            }
-        }
-    }
-
-    /// The read buffer of `len` bytes is used up. Where a few messages of it still wait, they must not
-    /// keep all of it.
-    pub(super) fn leave_buffer(&mut self, len: usize) {
-        let bytes_min = len.checked_div(BUFFER_SHARE_MIN).unwrap_or_default();
-        while let Some(key) = self.sharers.pop() {
-            let Some(entry) = self.mailboxes.get_mut(key) else {
-                continue;
-            };
-            if entry.shared_bytes < bytes_min {
-                entry.mailbox.detach(entry.shared_messages);
-            }
-            entry.shared_messages = 0;
-            entry.shared_bytes = 0;
-        }
-    }
-
-    /// The PING with this number was answered, and so were all before it.
-    pub(super) fn answer_pings(&mut self, number: u64) {
-        while let Some(entry) = self.pings.first_entry() {
-            if *entry.key() > number {
-                return;
-            }
-            // A caller that gave up waiting does not care.
-            let _ = entry.remove().send(());
-        }
-    }
-
-    /// The connection is gone: nobody answers its PINGs any more.
-    pub(super) fn drop_pings(&mut self) {
-        self.pings.clear();
-    }
-
-    /// Ends every mailbox and request.
-    pub(super) fn end_all(&mut self) {
-        self.end_mailboxes();
-        for key in self.requests.keys() {
-            self.requests.remove(key);
-        }
-        self.pings.clear();
-    }
-
-    /// Ends every mailbox after what was delivered to it.
-    pub(super) fn end_mailboxes(&mut self) {
-        for key in self.mailboxes.keys() {
-            self.end_mailbox(key);
-        }
-    }
-
-    /// Ends the mailbox after what was delivered to it.
-    pub(super) fn end_mailbox(&mut self, key: u64) {
-        if let Some(entry) = self.mailboxes.remove(key) {
-            entry.mailbox.end();
-        }
-    }
-
-    /// Every mailbox that is alive.
-    pub(super) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.mailboxes
-            .iter()
-            .map(|(_, entry)| Arc::clone(&entry.mailbox))
-            .collect()
-    }
-
-    pub(super) const fn received(&self) -> (u64, u64) {
-        (self.received_messages, self.received_bytes)
-    }
-
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.session.poll_timeout()
-    }
-
-    fn answer(&mut self, message: Message) {
-        let token = message.subject().rsplit(|byte| *byte == b'.').next();
-        let key = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
-        if let Some(request) = key.and_then(|key| self.requests.remove(key)) {
-            // A requester that gave up does not care.
-            let _ = request.send(message);
-        }
-    }
-}
+/// Bytes of a SUB's sid and the blanks around it.
+const SUB_MARGIN_BYTES: usize = 24;
 
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {

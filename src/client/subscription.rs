@@ -8,37 +8,51 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use crate::session::Refusal;
 use crate::wire::Message;
 
 use super::Client;
-use super::error::Error;
-use super::mailbox::{Mailbox, MailboxStatistics};
+use super::core::tell_over;
+use super::mailbox::{EndReason, Mailbox, MailboxStatistics};
+use super::shared::Subscribed;
 
 /// Receives the messages of one subscription; dropping it unsubscribes.
 ///
 /// It survives reconnects. Messages that come while its mailbox is full are dropped, counted in
 /// [`Subscription::statistics`] and reported once per episode as
-/// [`Event::SlowConsumer`](super::Event::SlowConsumer).
+/// [`Event::SlowConsumer`](super::Event::SlowConsumer) and
+/// [`Event::SlowConsumerOver`](super::Event::SlowConsumerOver).
+///
+/// When the server refuses it, or withdraws it later, it ends and [`Subscription::refusal`] says why.
+/// It is not asked for again on the next connection, because its owner was told that it has ended; with
+/// [`ConnectOptions::restore_refused`](super::ConnectOptions::restore_refused) it goes on instead.
 #[derive(Debug)]
 pub struct Subscription {
     client: Client,
     mailbox: Arc<Mailbox>,
     key: u64,
-    sids: Vec<u64>,
+    sids: Sids,
+    /// What is in hand: out of the mailbox, and not yet returned.
     taken: VecDeque<Message>,
 }
 
+/// Most subscriptions have one sid, and need no memory elsewhere for it.
+#[derive(Debug)]
+enum Sids {
+    One(u64),
+    Many(Box<[u64]>),
+}
+
 impl Subscription {
-    pub(super) const fn new(
-        client: Client,
-        mailbox: Arc<Mailbox>,
-        key: u64,
-        sids: Vec<u64>,
-    ) -> Self {
+    pub(super) fn new(client: Client, subscribed: Subscribed) -> Self {
+        let sids = match *subscribed.sids {
+            [sid] => Sids::One(sid),
+            _ => Sids::Many(subscribed.sids.into()),
+        };
         Self {
             client,
-            mailbox,
-            key,
+            mailbox: subscribed.mailbox,
+            key: subscribed.key,
             sids,
             taken: VecDeque::new(),
         }
@@ -64,7 +78,10 @@ impl Subscription {
         };
         into.push(first);
         let more = self.taken.len().min(messages_max.saturating_sub(1));
+        let start = into.len();
         into.extend(self.taken.drain(..more));
+        let bytes = into.iter().skip(start).map(Message::frame_len).sum();
+        self.note_returned(more, bytes);
         more.saturating_add(1)
     }
 
@@ -72,69 +89,76 @@ impl Subscription {
     ///
     /// Counted across reconnects, from the beginning of the subscription.
     pub fn unsubscribe_after(&self, delivered_max: u64) {
-        let has_ended = self.client.shared().with_both(|core, outbox| {
+        self.client.shared().with_both(|core, outbox| {
             let mut has_ended = true;
-            for sid in &self.sids {
+            for sid in self.sids() {
                 has_ended &= core.session.limit(*sid, delivered_max, outbox);
             }
-            has_ended
+            if has_ended {
+                core.end_mailbox(self.key);
+            }
         });
-        if has_ended {
-            self.client.shared().core().end_mailbox(self.key);
-        }
     }
 
     /// Ends the subscription now. What was received already can still be taken.
     pub fn unsubscribe(&self) {
-        self.client.shared().unsubscribe(self.key, &self.sids);
+        self.client.shared().unsubscribe(self.key, self.sids());
     }
 
-    /// Ends the subscription after what is under way: tells the server to stop and waits until
-    /// it has. Take the rest with [`Subscription::next`] until `None`.
-    ///
-    /// # Errors
-    ///
-    /// [`Disconnected`](super::ErrorKind::Disconnected) when the connection is lost meanwhile,
-    /// [`Timeout`](super::ErrorKind::Timeout)
-    /// after the request timeout; the subscription has ended in both cases.
-    pub async fn drain(&self) -> Result<(), Error> {
-        self.client.shared().with_both(|core, outbox| {
-            for sid in &self.sids {
-                core.session.drain(*sid, outbox);
-            }
-        });
-        let result = self.client.shared().flush().await;
-        let mut core = self.client.shared().core();
-        for sid in &self.sids {
-            core.session.forget(*sid);
+    /// Why the server refused the subscription; `None` while it has not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.mailbox.reason()? {
+            EndReason::Refused(refusal) => Some(refusal.as_ref().clone()),
+            EndReason::Disconnected => None,
         }
-        core.end_mailbox(self.key);
-        drop(core);
-        result
     }
 
     /// The subscription's sids, in the order in which they were made.
     pub(super) fn sids(&self) -> &[u64] {
-        &self.sids
+        match &self.sids {
+            Sids::One(sid) => std::slice::from_ref(sid),
+            Sids::Many(sids) => sids,
+        }
+    }
+
+    pub(super) const fn key(&self) -> u64 {
+        self.key
+    }
+
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) const fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// Counts of what came and what was dropped.
     #[must_use]
     pub fn statistics(&self) -> MailboxStatistics {
-        let mut statistics = self.mailbox.statistics();
-        statistics.waiting = statistics.waiting.saturating_add(self.taken.len());
-        statistics
+        self.mailbox.statistics()
     }
 
     /// [`Subscription::next`] for hand-written futures.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        if let Some(message) = self.taken.pop_front() {
-            return Poll::Ready(Some(message));
-        }
-        if !ready!(self.mailbox.poll_take(cx, &mut self.taken)) {
+        if self.taken.is_empty() && !ready!(self.mailbox.poll_take(cx, &mut self.taken)) {
             return Poll::Ready(None);
         }
-        Poll::Ready(self.taken.pop_front())
+        let message = self.taken.pop_front();
+        if let Some(message) = &message {
+            self.note_returned(1, message.frame_len());
+        }
+        Poll::Ready(message)
+    }
+
+    fn note_returned(&self, messages: usize, bytes: usize) {
+        self.mailbox.note_returned(messages, bytes);
+        if self.taken.is_empty() {
+            let shared = self.client.shared();
+            tell_over(&shared.events, self.mailbox.note_empty_handed());
+            shared.emptied.notify_waiters();
+        }
     }
 }
 
@@ -148,7 +172,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.client.shared().unsubscribe(self.key, &self.sids);
         self.mailbox.abandon();
+        self.unsubscribe();
     }
 }

@@ -1,10 +1,12 @@
 //! What a session tells its owner, and why a connection ended.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::wire::{FrameError, ServerError};
 
 use super::auth::CredentialsError;
+use super::refusal::Refusal;
 use super::server_addr::ServerAddr;
 use super::tls_error::TlsError;
 
@@ -41,9 +43,12 @@ pub enum Event {
     /// The server is about to shut down (lame duck mode).
     LameDuck,
     /// A subscription is full: from now on its new messages are dropped, until there is room.
+    /// [`Event::SlowConsumerOver`] ends the episode; nothing is said in between.
     SlowConsumer {
         /// The subscription's filter.
         filter: String,
+        /// Its number.
+        sid: u64,
         /// Messages dropped for it in all earlier episodes.
         dropped_before: u64,
     },
@@ -52,6 +57,57 @@ pub enum Event {
         /// Why, unless the owner asked for it.
         reason: Option<LinkError>,
     },
+    /// A slow subscriber has made room (half of the limits), or its subscription has ended.
+    SlowConsumerOver {
+        /// The subscription's filter.
+        filter: String,
+        /// Its number.
+        sid: u64,
+        /// Messages dropped in this episode, exactly.
+        dropped: u64,
+        /// Bytes of their whole frames.
+        dropped_bytes: u64,
+    },
+    /// The server refused a subscription, or withdrew it: it has ended, unless refused ones are to be
+    /// tried again. Takes the place of [`Event::ServerError`].
+    SubscriptionRefused(Refusal),
+    /// The server refused a published message. Takes the place of [`Event::ServerError`].
+    PublishRefused(Refusal),
+    /// The owner drains the connection.
+    Draining {
+        /// How far it has come.
+        stage: DrainStage,
+    },
+    /// The drain is over; [`Event::Closed`] follows.
+    Drained {
+        /// Messages that were queued and will not be written, for want of a connection.
+        discarded_messages: u64,
+        /// Messages and replies that were received and not taken in time.
+        untaken_messages: u64,
+    },
+    /// A subscription that shall lose nothing is full: the connection is not read until there is
+    /// room. [`Event::ReadingResumed`] follows.
+    ReadingStopped {
+        /// The subscription's filter.
+        filter: String,
+        /// Its number.
+        sid: u64,
+    },
+    /// The connection is read again.
+    ReadingResumed {
+        /// How long it was not.
+        held: Duration,
+    },
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainStage {
+    /// Subscriptions end after what is under way; publishing goes on, subscribing fails.
+    Subscriptions,
+    /// Everything was taken; publishing fails, what is queued is written.
+    Publishing,
 }
 
 /// Why a connection ended or could not be made.

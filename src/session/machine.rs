@@ -13,14 +13,12 @@ use super::event::{Event, LinkError};
 use super::keepalive::{Due, Keepalive, KeepaliveOptions};
 use super::outbox::Outbox;
 use super::redial::{Redial, RedialOptions};
+use super::refusal::{Refused, told};
 use super::server_addr::ServerAddr;
 use super::subscriptions::{Route, Subscriptions};
 
 /// PINGs answered within one handshake. Servers send none before their first PONG.
 const EARLY_PONGS_MAX: u32 = 16;
-
-/// Bytes of a server's words that are told: a line may hold 64 KiB, and events wait for their reader.
-const TOLD_BYTES_MAX: usize = 512;
 
 /// Events that may wait for the owner; older ones are given up first.
 const EVENTS_MAX: usize = 1_024;
@@ -48,6 +46,9 @@ pub struct SessionOptions {
     pub keepalive: KeepaliveOptions,
     /// When to dial again.
     pub redial: RedialOptions,
+    /// Whether a subscription that the server has refused is asked for again on the next
+    /// connection. Default false: it is gone.
+    pub restores_refused: bool,
 }
 
 impl SessionOptions {
@@ -65,6 +66,7 @@ impl SessionOptions {
             retries_first_connect: false,
             keepalive: KeepaliveOptions::default(),
             redial: RedialOptions::default(),
+            restores_refused: false,
         }
     }
 }
@@ -110,6 +112,7 @@ pub struct Session {
     subscriptions: Subscriptions,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
+    refused: VecDeque<Refused>,
     generation: u64,
     last_refusal: Option<LinkError>,
     early_pongs: u32,
@@ -139,7 +142,8 @@ impl Session {
             deadline: None,
             keepalive: Keepalive::new(options.keepalive, now),
             redial,
-            subscriptions: Subscriptions::new(),
+            subscriptions: Subscriptions::new(options.restores_refused),
+            refused: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             generation: 0,
@@ -164,6 +168,34 @@ impl Session {
             .add(&filter, queue_group.as_ref(), mailbox)?;
         outbox.line(line);
         Some(sid)
+    }
+
+    /// The subscription's SUB was queued alone before the PING of this number.
+    pub(crate) fn await_confirmation(&mut self, sid: u64, ping: u64, outbox: &Outbox) {
+        let answered = outbox.pings_answered();
+        self.subscriptions.await_confirmation(sid, ping, answered);
+    }
+
+    /// The mailbox has several subscriptions, which end together when one is refused.
+    pub(crate) fn join(&mut self, mailbox: u64) {
+        self.subscriptions.join(mailbox);
+    }
+
+    /// The mailbox is gone.
+    pub(crate) fn unjoin(&mut self, mailbox: u64) {
+        self.subscriptions.unjoin(mailbox);
+    }
+
+    /// The mailbox is gone, and its subscriptions with it.
+    fn part(&mut self, mailbox: u64, outbox: &mut Outbox) {
+        for sid in self.subscriptions.part(mailbox) {
+            self.unsubscribe(sid, outbox);
+        }
+    }
+
+    /// Whether a refused subscription is asked for again on the next connection.
+    pub(crate) const fn restores_refused(&self) -> bool {
+        self.options.restores_refused
     }
 
     /// Ends a subscription now. Returns false when it had ended already.
@@ -323,6 +355,11 @@ impl Session {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whom the server's refusals end; call until `None`.
+    pub(crate) fn poll_refused(&mut self) -> Option<Refused> {
+        self.refused.pop_front()
     }
 
     /// When to call [`Session::handle_timeout`], and [`Session::poll_action`] after it.
@@ -496,6 +533,7 @@ impl Session {
                 return outbox.handle_pong().map_or(Heard::Nothing, Heard::Pong);
             }
             ServerOp::Info { json } => self.update_info(json),
+            ServerOp::Err { text } if self.handle_refusal(text, outbox) => {}
             ServerOp::Err { text } => {
                 let text = told(text);
                 if ServerError::new(text.as_bytes()).closes() {
@@ -506,6 +544,31 @@ impl Session {
             ServerOp::Ok | ServerOp::Msg(_) => {}
         }
         Heard::Nothing
+    }
+
+    /// Returns true when the -ERR concerns one subscription or one message, which are told.
+    fn handle_refusal(&mut self, text: &[u8], outbox: &mut Outbox) -> bool {
+        let answered = outbox.pings_answered();
+        let Some(refused) = self.subscriptions.handle_error(text, answered) else {
+            return false;
+        };
+        if let Refused::Subscription { mailbox, .. } = &refused
+            && !self.options.restores_refused
+        {
+            self.part(*mailbox, outbox);
+        }
+        let refusal = refused.refusal().clone();
+        let is_message = matches!(refused, Refused::Message { .. });
+        // Subscriptions are bounded by those that are alive.
+        if !is_message || self.refused.len() < EVENTS_MAX {
+            self.refused.push_back(refused);
+        }
+        self.report(if is_message {
+            Event::PublishRefused(refusal)
+        } else {
+            Event::SubscriptionRefused(refusal)
+        });
+        true
     }
 
     /// A later INFO replaces the stored one; one that cannot be read changes nothing.
@@ -574,12 +637,6 @@ impl Session {
         }
         self.events.push_back(event);
     }
-}
-
-/// What the server said, as far as it is told.
-fn told(text: &[u8]) -> String {
-    let len = text.len().min(TOLD_BYTES_MAX);
-    String::from_utf8_lossy(text.get(..len).unwrap_or_default()).into_owned()
 }
 
 #[cfg(test)]

@@ -106,7 +106,15 @@ impl Dialogue {
                 Event::DialFailed { reason, .. } => format!("failed: {reason}"),
                 Event::ServerError { text } => format!("said {text}"),
                 Event::LameDuck => "lame duck".into(),
-                Event::SlowConsumer { .. } => "slow".into(),
+                Event::SubscriptionRefused(refusal) | Event::PublishRefused(refusal) => {
+                    format!("refused {}", refusal.subject)
+                }
+                Event::SlowConsumer { .. }
+                | Event::SlowConsumerOver { .. }
+                | Event::Draining { .. }
+                | Event::Drained { .. }
+                | Event::ReadingStopped { .. }
+                | Event::ReadingResumed { .. } => "by the owner".into(),
                 Event::Closed { reason } => {
                     format!(
                         "closed{}",

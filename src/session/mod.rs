@@ -16,6 +16,7 @@ mod keepalive;
 mod machine;
 mod outbox;
 mod redial;
+mod refusal;
 mod server_addr;
 mod slots;
 mod subscriptions;
@@ -25,11 +26,13 @@ pub use crate::secret::Secret;
 pub use auth::{
     Auth, CREDS_BYTES_MAX, Credentials, CredentialsError, CredsError, KeyKind, KeyPair, NKeyError,
 };
-pub use event::{Event, LinkError};
+pub use event::{DrainStage, Event, LinkError};
 pub use keepalive::KeepaliveOptions;
 pub use machine::{Action, Heard, Session, SessionOptions};
 pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN, WriteBatch};
 pub use redial::RedialOptions;
+pub(crate) use refusal::Refused;
+pub use refusal::{Refusal, RefusalKind};
 pub use server_addr::{DEFAULT_PORT, ServerAddr, ServerAddrError, UrlCredentials};
 pub(crate) use slots::Slots;
 pub use subscriptions::Route;

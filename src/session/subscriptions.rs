@@ -3,9 +3,12 @@
 //! Knows filters and counts; where messages go is a number that the owner gives a meaning to. There may
 //! be a million of them: what few have is kept apart.
 
-use crate::subject::{Filter, QueueGroup};
-use crate::wire::encode;
+use std::collections::{BTreeSet, VecDeque};
 
+use crate::subject::{Filter, QueueGroup};
+use crate::wire::{ServerError, Violation, encode};
+
+use super::refusal::{Refusal, RefusalKind, Refused, told};
 use super::slots::Slots;
 
 /// The first sid; a sid is never used twice within a session.
@@ -14,6 +17,13 @@ const FIRST_SID: u64 = 1;
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     table: Slots<Entry>,
+    /// Subscriptions that wait to be confirmed, and the number of the PING behind each.
+    unconfirmed: VecDeque<(u64, u64)>,
+    /// Where the search for a refused subscription begins: servers answer SUBs in their order.
+    searched: usize,
+    /// Mailboxes with several subscriptions, which end together.
+    joined: BTreeSet<u64>,
+    restores_refused: bool,
 }
 
 #[derive(Debug)]
@@ -32,11 +42,19 @@ struct Rare {
     delivered_before: u64,
     delivered_max: Option<u64>,
     is_draining: bool,
+    /// The server has refused it on this connection.
+    is_refused: bool,
 }
 
 impl Entry {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Whether the server holds it, as far as is known.
+    fn is_held(&self) -> bool {
+        let rare = self.rare.as_ref();
+        rare.is_none_or(|rare| !rare.is_draining && !rare.is_refused)
     }
 
     fn delivered_max(&self) -> Option<u64> {
@@ -60,9 +78,13 @@ pub enum Route {
 }
 
 impl Subscriptions {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(restores_refused: bool) -> Self {
         Self {
             table: Slots::new(FIRST_SID),
+            unconfirmed: VecDeque::new(),
+            searched: 0,
+            joined: BTreeSet::new(),
+            restores_refused,
         }
     }
 
@@ -131,8 +153,21 @@ impl Subscriptions {
         lines
     }
 
-    /// The sids of a mailbox.
-    pub(crate) fn sids(&self, mailbox: u64) -> Vec<u64> {
+    /// The mailbox has several subscriptions.
+    pub(crate) fn join(&mut self, mailbox: u64) {
+        self.joined.insert(mailbox);
+    }
+
+    /// Returns false when it had not several.
+    pub(crate) fn unjoin(&mut self, mailbox: u64) -> bool {
+        self.joined.remove(&mailbox)
+    }
+
+    /// Takes the sids of a mailbox that has several.
+    pub(crate) fn part(&mut self, mailbox: u64) -> Vec<u64> {
+        if !self.unjoin(mailbox) {
+            return Vec::new();
+        }
         let entries = self.table.iter();
         let of_mailbox = entries.filter(|(_, entry)| entry.mailbox == mailbox);
         of_mailbox.map(|(sid, _)| sid).collect()
@@ -143,6 +178,72 @@ impl Subscriptions {
         let interest = &self.table.get(sid)?.interest;
         let filter = interest.split(|byte| *byte == b' ').next()?;
         std::str::from_utf8(filter).ok()
+    }
+
+    /// The subscription's SUB stands alone before the PING of this number, which confirms it.
+    pub(crate) fn await_confirmation(&mut self, sid: u64, ping: u64, pings_answered: u64) {
+        while self
+            .unconfirmed
+            .front()
+            .is_some_and(|(ping, _)| *ping <= pings_answered)
+        {
+            self.unconfirmed.pop_front();
+        }
+        self.unconfirmed.push_back((ping, sid));
+    }
+
+    /// Takes the text of an -ERR; says whom it concerns when that is known.
+    ///
+    /// A refused subscription is gone, unless it is to be tried again on the next connection.
+    pub(crate) fn handle_error(&mut self, text: &[u8], pings_answered: u64) -> Option<Refused> {
+        let (sid, mut refusal) = if ServerError::new(text) == ServerError::TooManySubscriptions {
+            let next_ping = pings_answered.saturating_add(1);
+            let is_asked = |(ping, _): &&(u64, u64)| *ping == next_ping;
+            let (_, sid) = *self.unconfirmed.iter().find(is_asked)?;
+            let refusal = Refusal {
+                kind: RefusalKind::TooManySubscriptions,
+                subject: self.filter(sid)?.to_owned(),
+                queue_group: None,
+                sid: None,
+                text: told(text),
+            };
+            (sid, refusal)
+        } else {
+            let violation = Violation::parse(text)?;
+            let refusal = Refusal::new(&violation, text);
+            if refusal.kind != RefusalKind::Subscription {
+                let subject = violation.subject;
+                return Some(Refused::Message { subject, refusal });
+            }
+            (self.find(&violation)?, refusal)
+        };
+        refusal.sid = Some(sid);
+        let restores_refused = self.restores_refused;
+        let entry = self.table.get_mut(sid)?;
+        let mailbox = entry.mailbox;
+        if restores_refused {
+            entry.rare().is_refused = true;
+        } else {
+            self.table.remove(sid);
+        }
+        Some(Refused::Subscription { mailbox, refusal })
+    }
+
+    /// The oldest subscription that the server can mean.
+    fn find(&mut self, violation: &Violation) -> Option<u64> {
+        if let Some(sid) = &violation.sid {
+            let sid = std::str::from_utf8(sid).ok()?.parse().ok()?;
+            return self.table.get(sid)?.is_held().then_some(sid);
+        }
+        let mut interest = violation.subject.clone();
+        if let Some(group) = &violation.queue_group {
+            interest.push(b' ');
+            interest.extend_from_slice(group);
+        }
+        let is_meant = |entry: &Entry| *entry.interest == *interest && entry.is_held();
+        let sid = self.table.find_from(self.searched, is_meant)?;
+        self.searched = self.table.index(sid);
+        Some(sid)
     }
 
     /// Counts one message for `sid` and says where it goes.
@@ -165,10 +266,15 @@ impl Subscriptions {
     ///
     /// The server counts a maximum from the SUB, so the new one is what remains.
     pub(crate) fn replay(&mut self) -> Vec<u8> {
+        self.unconfirmed.clear();
+        self.searched = 0;
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter_mut() {
-            if entry.rare.as_ref().is_some_and(|rare| rare.is_draining) {
-                continue;
+            if let Some(rare) = &mut entry.rare {
+                rare.is_refused = false;
+                if rare.is_draining {
+                    continue;
+                }
             }
             encode::subscribe_again(&mut lines, &entry.interest, sid);
             let delivered = entry.delivered;
@@ -205,7 +311,7 @@ mod tests {
     use super::*;
 
     fn subscriptions() -> (Subscriptions, u64) {
-        let mut subscriptions = Subscriptions::new();
+        let mut subscriptions = Subscriptions::new(false);
         let group = QueueGroup::new("g").ok();
         let (sid, line) = subscriptions
             .add(&Filter::new("a.*").unwrap(), group.as_ref(), 7)
@@ -296,5 +402,75 @@ mod tests {
             matches!(subscriptions.route(sid), Route::Mailbox { .. }),
             "late ones still arrive"
         );
+    }
+
+    fn refused(subscriptions: &mut Subscriptions, text: &str) -> Option<(u64, u64)> {
+        match subscriptions.handle_error(text.as_bytes(), 0)? {
+            Refused::Subscription { mailbox, refusal } => Some((mailbox, refusal.sid?)),
+            Refused::Message { .. } => None,
+        }
+    }
+
+    #[test]
+    fn a_refusal_means_the_oldest_of_those_with_its_filter_and_group() {
+        let (mut subscriptions, sid) = subscriptions();
+        let filter = Filter::new("a.*").unwrap();
+        subscriptions.add(&filter, None, 8).unwrap();
+        let group = QueueGroup::new("g").unwrap();
+        let (other, _) = subscriptions.add(&filter, Some(&group), 9).unwrap();
+        let text = r#"Permissions Violation for Subscription to "a.*" using queue "g""#;
+        assert_eq!(refused(&mut subscriptions, text), Some((7, sid)));
+        assert_eq!(refused(&mut subscriptions, text), Some((9, other)));
+        assert_eq!(refused(&mut subscriptions, text), None);
+        assert_eq!(subscriptions.replay(), b"SUB a.* 2\r\n");
+    }
+
+    #[test]
+    fn a_refusal_with_a_sid_means_that_one() {
+        let (mut subscriptions, _) = subscriptions();
+        let filter = Filter::new("a.*").unwrap();
+        subscriptions.add(&filter, None, 8).unwrap();
+        let (last, _) = subscriptions.add(&filter, None, 9).unwrap();
+        let text = format!(r#"Permissions Violation for Subscription to "a.*" (sid "{last}")"#);
+        assert_eq!(refused(&mut subscriptions, &text), Some((9, last)));
+        assert_eq!(subscriptions.len(), 2);
+    }
+
+    #[test]
+    fn a_refused_subscription_is_tried_again_where_that_is_wanted() {
+        let mut subscriptions = Subscriptions::new(true);
+        let filter = Filter::new("a").unwrap();
+        subscriptions.add(&filter, None, 7).unwrap();
+        let text = r#"Permissions Violation for Subscription to "a""#;
+        assert_eq!(refused(&mut subscriptions, text), Some((7, 1)));
+        assert_eq!(
+            refused(&mut subscriptions, text),
+            None,
+            "it is known already"
+        );
+        assert_eq!(subscriptions.replay(), b"SUB a 1\r\n");
+        assert_eq!(refused(&mut subscriptions, text), Some((7, 1)));
+    }
+
+    #[test]
+    fn too_many_subscriptions_means_the_one_before_the_next_pong() {
+        let (mut subscriptions, sid) = subscriptions();
+        let filter = Filter::new("b").unwrap();
+        let (other, _) = subscriptions.add(&filter, None, 8).unwrap();
+        subscriptions.await_confirmation(sid, 2, 0);
+        subscriptions.await_confirmation(other, 4, 0);
+        let text = b"maximum subscriptions exceeded";
+        assert_eq!(subscriptions.handle_error(text, 0), None);
+        let found = subscriptions.handle_error(text, 3);
+        let Some(Refused::Subscription {
+            mailbox: 8,
+            refusal,
+        }) = found
+        else {
+            panic!("{found:?}");
+        };
+        assert_eq!(refusal.kind, RefusalKind::TooManySubscriptions);
+        assert_eq!((refusal.subject.as_str(), refusal.sid), ("b", Some(other)));
+        assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
     }
 }

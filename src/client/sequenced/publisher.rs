@@ -146,7 +146,10 @@ impl SequencedPublisherBuilder {
         };
         let epoch = new_epoch();
         let heartbeat_subject = self.subjects.heartbeat(&self.scope)?;
-        let requests = client.subscribe(self.subjects.repair(&source, epoch)?.as_str())?;
+        let repairs = self.subjects.repair(&source, epoch)?;
+        // Receivers may miss what was published last until the very end.
+        let requests = client.subscription(repairs.as_str()).drains_last();
+        let requests = requests.subscribe()?;
         let mut options = SenderOptions::new(source, epoch, self.scope);
         options.prior = self.prior;
         options.retention = self.retention;

@@ -1,0 +1,329 @@
+//! Session, mailboxes and requests: what the driver's task and the handles change under one lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast, oneshot};
+
+use crate::session::{Event, Outbox, Refused, Route, Session, Slots};
+use crate::wire::Message;
+
+use super::mailbox::{EndReason, EpisodeEnd, Mailbox};
+use super::pending::PendingRequests;
+
+/// A mailbox that got less than this share of a read buffer keeps copies of its messages instead.
+const BUFFER_SHARE_MIN: usize = 8;
+
+/// Batches kept for the next read, and messages that each of them has room for at most.
+const SPARE_BATCHES_MAX: usize = 64;
+const SPARE_BATCH_MESSAGES_MAX: usize = 4_096;
+
+/// The mailbox key that stands for "replies to our requests".
+pub(super) const REPLIES: u64 = u64::MAX;
+
+/// The mark of a mailbox that got nothing out of the read buffer in use.
+const NO_SHARE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) session: Session,
+    mailboxes: Slots<Entry>,
+    /// Mailboxes that got something out of the read buffer in use.
+    sharers: Vec<Sharer>,
+    /// Of these, the ones whose batch is not yet in their mailbox.
+    touched: Vec<usize>,
+    spare_batches: Vec<Vec<Message>>,
+    pub(super) requests: PendingRequests,
+    pings: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Tells whoever drains that a mailbox may be over.
+    emptied: Arc<Notify>,
+    events: broadcast::Sender<Event>,
+    totals: Totals,
+}
+
+/// Counts of messages that came, in header and payload bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub(super) received_messages: u64,
+    pub(super) received_bytes: u64,
+    pub(super) dropped_messages: u64,
+    pub(super) unrouted_messages: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    mailbox: Arc<Mailbox>,
+    /// Where it stands among the sharers.
+    share: u32,
+    /// Whether it goes on until the end of a drain.
+    drains_last: bool,
+}
+
+#[derive(Debug)]
+struct Sharer {
+    key: u64,
+    batch: Vec<Message>,
+    ends: bool,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Core {
+    pub(super) const fn new(
+        session: Session,
+        events: broadcast::Sender<Event>,
+        emptied: Arc<Notify>,
+    ) -> Self {
+        Self {
+            session,
+            mailboxes: Slots::new(0),
+            sharers: Vec::new(),
+            touched: Vec::new(),
+            spare_batches: Vec::new(),
+            requests: PendingRequests::new(),
+            pings: BTreeMap::new(),
+            emptied,
+            events,
+            totals: Totals {
+                received_messages: 0,
+                received_bytes: 0,
+                dropped_messages: 0,
+                unrouted_messages: 0,
+            },
+        }
+    }
+
+    /// Adds a mailbox; `None` when 2^32 are alive.
+    pub(super) fn add_mailbox(&mut self, mailbox: Arc<Mailbox>, drains_last: bool) -> Option<u64> {
+        self.mailboxes.insert(Entry {
+            mailbox,
+            share: NO_SHARE,
+            drains_last,
+        })
+    }
+
+    /// Takes a mailbox out of the table without ending it.
+    pub(super) fn remove_mailbox(&mut self, key: u64) {
+        self.mailboxes.remove(key);
+    }
+
+    /// Puts a message where it belongs; [`Core::hand_over`] wakes the subscribers.
+    pub(super) fn deliver(&mut self, message: Message) {
+        let totals = &mut self.totals;
+        totals.received_messages = totals.received_messages.saturating_add(1);
+        let bytes = u64::try_from(message.body_len()).unwrap_or(u64::MAX);
+        totals.received_bytes = totals.received_bytes.saturating_add(bytes);
+        let route = message.sid_number().map(|sid| self.session.route(sid));
+        let Some(Route::Mailbox {
+            mailbox: key,
+            is_last,
+        }) = route
+        else {
+            totals.unrouted_messages = totals.unrouted_messages.saturating_add(1);
+            return;
+        };
+        if key == REPLIES {
+            return self.requests.answer(message);
+        }
+        let Some(entry) = self.mailboxes.get_mut(key) else {
+            totals.unrouted_messages = totals.unrouted_messages.saturating_add(1);
+            return;
+        };
+        if entry.share == NO_SHARE {
+            entry.share = u32::try_from(self.sharers.len()).unwrap_or(NO_SHARE);
+            self.sharers.push(Sharer {
+                key,
+                batch: self.spare_batches.pop().unwrap_or_default(),
+                ends: false,
+                messages: 0,
+                bytes: 0,
+            });
+        }
+        let share = entry.share as usize;
+        let Some(sharer) = self.sharers.get_mut(share) else {
+            return;
+        };
+        if sharer.batch.is_empty() {
+            self.touched.push(share);
+        }
+        sharer.messages = sharer.messages.saturating_add(1);
+        sharer.bytes = sharer.bytes.saturating_add(message.frame_len());
+        sharer.ends |= is_last;
+        sharer.batch.push(message);
+    }
+
+    /// Moves what was delivered into the mailboxes, one push and one wake for each, and ends those
+    /// that the server refused.
+    pub(super) fn hand_over(&mut self, events: &broadcast::Sender<Event>) {
+        while let Some(share) = self.touched.pop() {
+            let Some(sharer) = self.sharers.get_mut(share) else {
+                continue;
+            };
+            let Some(entry) = self.mailboxes.get(sharer.key) else {
+                sharer.batch.clear();
+                continue;
+            };
+            let session = &self.session;
+            let filter = |sid| session.filter(sid).unwrap_or_default().to_owned();
+            let pushed = entry.mailbox.push(sharer.batch.drain(..), filter);
+            self.totals.dropped_messages =
+                self.totals.dropped_messages.saturating_add(pushed.dropped);
+            if let Some(episode) = pushed.begun {
+                tell(
+                    events,
+                    Event::SlowConsumer {
+                        filter: episode.filter,
+                        sid: episode.sid,
+                        dropped_before: episode.dropped_before,
+                    },
+                );
+            }
+            tell_over(events, pushed.over);
+            if sharer.ends {
+                let key = sharer.key;
+                self.end_mailbox(key);
+            }
+        }
+        while let Some(refused) = self.session.poll_refused() {
+            self.refuse(refused);
+        }
+    }
+
+    /// The read buffer of `len` bytes is used up. Where a few messages of it still wait, they must not
+    /// keep all of it.
+    pub(super) fn leave_buffer(&mut self, len: usize) {
+        let bytes_min = len.checked_div(BUFFER_SHARE_MIN).unwrap_or_default();
+        while let Some(mut sharer) = self.sharers.pop() {
+            sharer.batch.clear();
+            if sharer.batch.capacity() <= SPARE_BATCH_MESSAGES_MAX
+                && self.spare_batches.len() < SPARE_BATCHES_MAX
+            {
+                self.spare_batches.push(sharer.batch);
+            }
+            let Some(entry) = self.mailboxes.get_mut(sharer.key) else {
+                continue;
+            };
+            entry.share = NO_SHARE;
+            if sharer.bytes < bytes_min {
+                entry.mailbox.detach(sharer.messages);
+            }
+        }
+        self.touched.clear();
+    }
+
+    /// Registers a PING of that number; the receiver fires with its PONG.
+    pub(super) fn await_pong(&mut self, number: u64) -> oneshot::Receiver<()> {
+        let (answered, answer) = oneshot::channel();
+        self.pings.insert(number, answered);
+        answer
+    }
+
+    /// The PING with this number was answered, and so were all before it.
+    pub(super) fn answer_pings(&mut self, number: u64) {
+        while let Some(entry) = self.pings.first_entry() {
+            if *entry.key() > number {
+                return;
+            }
+            // A caller that gave up waiting does not care.
+            let _ = entry.remove().send(());
+        }
+    }
+
+    /// The connection is gone: nobody answers its PINGs any more.
+    pub(super) fn drop_pings(&mut self) {
+        self.pings.clear();
+        self.requests.handle_disconnected();
+    }
+
+    /// Ends every mailbox and request.
+    pub(super) fn end_all(&mut self) {
+        self.end_mailboxes(|_| true);
+        self.requests.end_all();
+        self.pings.clear();
+    }
+
+    /// Ends the mailboxes that drain first.
+    pub(super) fn end_drained(&mut self) {
+        self.end_mailboxes(|entry| !entry.drains_last);
+    }
+
+    fn end_mailboxes(&mut self, is_meant: impl Fn(&Entry) -> bool) {
+        let meant = self.mailboxes.iter().filter(|(_, entry)| is_meant(entry));
+        let keys: Vec<u64> = meant.map(|(key, _)| key).collect();
+        for key in keys {
+            self.end_mailbox(key);
+        }
+    }
+
+    /// Ends the mailbox after what was delivered to it.
+    pub(super) fn end_mailbox(&mut self, key: u64) {
+        if let Some(entry) = self.mailboxes.remove(key) {
+            tell_over(&self.events, entry.mailbox.end());
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Asks the server to stop, except for answers and for what drains last; returns what drains.
+    pub(super) fn drain_first(&mut self, outbox: &mut Outbox) -> Vec<Arc<Mailbox>> {
+        let mailboxes = &self.mailboxes;
+        let is_kept = |key| {
+            let entry = mailboxes.get(key);
+            key == REPLIES || entry.is_some_and(|entry| entry.drains_last)
+        };
+        self.session.drain_others(is_kept, outbox);
+        mailboxes
+            .iter()
+            .filter(|(_, entry)| !entry.drains_last)
+            .map(|(_, entry)| Arc::clone(&entry.mailbox))
+            .collect()
+    }
+
+    pub(super) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.session.poll_timeout()
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        match refused {
+            Refused::Message { subject, refusal } => self.requests.refuse(&subject, refusal),
+            Refused::Subscription {
+                mailbox: REPLIES,
+                refusal,
+            } => self.requests.refuse_all(refusal),
+            Refused::Subscription { mailbox, refusal } => {
+                let Some(entry) = self.mailboxes.get(mailbox) else {
+                    return;
+                };
+                let reason = EndReason::Refused(Arc::new(refusal));
+                if self.session.restores_refused() {
+                    return entry.mailbox.note_refused(reason);
+                }
+                tell_over(&self.events, entry.mailbox.end_because(reason));
+                self.mailboxes.remove(mailbox);
+                self.emptied.notify_waiters();
+            }
+        }
+    }
+}
+
+/// Without a reader of events nobody is told, by their own choice.
+pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
+    tracing::debug!(?event, "subscription");
+    let _ = events.send(event);
+}
+
+pub(super) fn tell_over(events: &broadcast::Sender<Event>, over: Option<EpisodeEnd>) {
+    if let Some(over) = over {
+        let event = Event::SlowConsumerOver {
+            filter: over.episode.filter,
+            sid: over.episode.sid,
+            dropped: over.dropped,
+            dropped_bytes: over.dropped_bytes,
+        };
+        tell(events, event);
+    }
+}
