@@ -188,6 +188,7 @@ pub(crate) fn interest(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueG
 }
 
 /// Appends a SUB of what [`interest`] has made.
+#[cfg(feature = "client")]
 pub(crate) fn subscribe_again(out: &mut Vec<u8>, interest: &[u8], sid: u64) {
     out.extend_from_slice(b"SUB ");
     out.extend_from_slice(interest);
