@@ -184,6 +184,29 @@ impl ConnectOptions {
         self
     }
 
+    /// Adds a header to the request that opens a WebSocket (schemes ws and wss).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Header`](super::ErrorKind::Header) for a name or value that cannot stand there,
+    /// and for the headers that the opening of a WebSocket consists of.
+    #[cfg(feature = "websocket")]
+    pub fn websocket_header(mut self, name: &str, value: &str) -> Result<Self, Error> {
+        if self.connector.add_websocket_header(name, value) {
+            Ok(self)
+        } else {
+            Err(Error::new(super::ErrorKind::Header))
+        }
+    }
+
+    /// Whether to offer compression to servers reached by ws and wss (permessage-deflate). Default: false.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub const fn websocket_compression(mut self, is_offered: bool) -> Self {
+        self.connector.set_websocket_compression(is_offered);
+        self
+    }
+
     /// Bound on dialing and handshake together. Default: 5 s.
     #[must_use]
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {

@@ -11,6 +11,7 @@
     reason = "test helpers: they wait by a clock, and a failure here fails the test"
 )]
 
+pub(crate) mod certificates;
 pub(crate) mod program;
 pub(crate) mod proxy;
 
@@ -249,7 +250,7 @@ impl Drop for Folder {
 ///
 /// Below the range from which systems take ports for outgoing connections: a client that dials a dead server's port
 /// out of that range can be given the same port to dial from, and then it has connected to itself.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -12,6 +12,8 @@ mod tcp;
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_options;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ pub(super) struct Connector {
     dialer: Option<Arc<dyn Dialer>>,
     #[cfg(feature = "tls")]
     tls: tls::Tls,
+    #[cfg(feature = "websocket")]
+    websocket: websocket::WebSocketOptions,
 }
 
 impl Connector {
@@ -55,19 +59,40 @@ impl Connector {
         self.tls = tls::Tls::new(options);
     }
 
+    /// Returns false when the header cannot stand in a request.
+    #[cfg(feature = "websocket")]
+    pub(super) fn add_websocket_header(&mut self, name: &str, value: &str) -> bool {
+        self.websocket.add_header(name, value)
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(super) const fn set_websocket_compression(&mut self, is_offered: bool) {
+        self.websocket.is_compressed = is_offered;
+    }
+
     /// Opens a connection to `server`, which the caller gives up after `time`.
     pub(super) async fn dial(
         &self,
         server: &ServerAddr,
         time: Duration,
     ) -> Result<BoxedTransport, LinkError> {
-        if server.is_websocket() {
+        if server.is_websocket() && !cfg!(feature = "websocket") {
             return Err(LinkError::WebSocketNotBuilt);
         }
-        match &self.dialer {
-            Some(dialer) => Ok(dialer.dial(server).await?),
-            None => self.tcp.dial(server, time).await,
+        let stream = match &self.dialer {
+            Some(dialer) => dialer.dial(server).await?,
+            None => self.tcp.dial(server, time).await?,
+        };
+        #[cfg(feature = "websocket")]
+        if server.is_websocket() {
+            let stream = if server.is_tls() {
+                self.start_tls(stream, server).await?
+            } else {
+                stream
+            };
+            return websocket::open(stream, server, &self.websocket).await;
         }
+        Ok(stream)
     }
 
     /// Begins TLS; the certificate must be valid for the server's name as the user knows it.
@@ -99,6 +124,8 @@ impl fmt::Debug for Connector {
         shown.field("tcp", &self.tcp);
         #[cfg(feature = "tls")]
         shown.field("tls", &self.tls);
+        #[cfg(feature = "websocket")]
+        shown.field("websocket", &self.websocket);
         shown.finish()
     }
 }

@@ -219,7 +219,10 @@ fn told(error: io::Error, name: String) -> LinkError {
     };
     match cause {
         rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer => TlsError::UnknownIssuer,
+            // The second is signed by another authority of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsError::UnknownIssuer
+            }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 TlsError::WrongName(name)
             }
