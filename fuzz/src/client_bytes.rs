@@ -100,7 +100,7 @@ impl Client {
             return;
         }
         self.unread.extend_from_slice(said);
-        self.with.session.handle_bytes(self.with.now);
+        self.with.hear_bytes();
         loop {
             let generation = self.with.session.generation();
             match self.parser.next(&self.unread) {

@@ -63,6 +63,8 @@ pub(crate) struct Conversation {
     /// Whether the server keeps the protocol; one that does not may confuse the counts.
     is_honest: bool,
     dialed: Option<ServerAddr>,
+    /// The link that the socket belongs to.
+    link: u64,
     generation: u64,
     published: u64,
     taken: u64,
@@ -146,6 +148,7 @@ impl Conversation {
             transcript: Vec::new(),
             is_honest,
             dialed: None,
+            link: 0,
             generation: 0,
             published: 0,
             taken: 0,
@@ -264,12 +267,14 @@ impl Conversation {
                 self.socket = Socket::Open;
                 self.server = Server::new(self.taken + 1);
                 self.batch.clear();
-                self.session.handle_connected(self.now);
+                self.session
+                    .handle_connected(self.link, self.now, &mut self.outbox);
             }
             Socket::StartingTls => {
                 self.socket = Socket::Open;
                 self.server.is_tls = true;
-                self.session.handle_tls_started(self.now, &mut self.outbox);
+                self.session
+                    .handle_tls_started(self.link, self.now, &mut self.outbox);
             }
             Socket::None | Socket::Open => {}
         }
@@ -280,7 +285,7 @@ impl Conversation {
             self.socket = Socket::None;
             self.batch.clear();
             self.session
-                .handle_disconnected(self.now, reason, &mut self.outbox);
+                .handle_disconnected(self.link, self.now, reason, &mut self.outbox);
         }
     }
 
@@ -329,9 +334,14 @@ impl Conversation {
 
     // What the server does.
 
+    /// Bytes of the server have come.
+    pub(crate) fn hear_bytes(&mut self) {
+        self.session.handle_bytes(self.link, self.now);
+    }
+
     /// The server says something other than a message.
     pub(crate) fn say(&mut self, op: &ServerOp<'_>) -> Heard {
-        self.session.handle_bytes(self.now);
+        self.session.handle_bytes(self.link, self.now);
         let pings_out = self.outbox.pings_out();
         match op {
             ServerOp::Info { .. } => self.server.has_introduced = true,
@@ -340,7 +350,7 @@ impl Conversation {
             _ => {}
         }
         let was_connected = self.session.is_connected();
-        let heard = self.session.handle_op(self.now, op, &mut self.outbox);
+        let heard = self.session.handle_op(self.link, self.now, op, &mut self.outbox);
         if matches!(op, ServerOp::Pong) && was_connected {
             if let Some(watermark) = self.watermarks.pop_front() {
                 self.confirmed = watermark;
@@ -384,7 +394,7 @@ impl Conversation {
 
     /// A message for `sid` has come, from whichever server.
     pub(crate) fn route(&mut self, sid: u64) {
-        self.session.handle_bytes(self.now);
+        self.session.handle_bytes(self.link, self.now);
         let route = self.session.route(sid);
         let Some(of) = self.live.get_mut(&sid) else {
             assert_eq!(route, Route::Nowhere, "sid {sid}");
@@ -477,22 +487,35 @@ impl Conversation {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dial(server) => {
+            // The server is about to stop, and this model has no other: nobody answers there.
+            Action::Dial { link, .. } if self.session.is_connected() => {
+                self.session.handle_disconnected(
+                    link,
+                    self.now,
+                    LinkError::Closed,
+                    &mut self.outbox,
+                );
+            }
+            Action::Dial { link, server } => {
                 assert_eq!(self.socket, Socket::None, "a second socket");
-                assert!(!self.session.is_connected());
+                assert!(link > self.link, "link {link} was there before");
                 self.socket = Socket::Dialing;
                 self.dialed = Some(server);
+                self.link = link;
             }
-            Action::StartTls(server) => {
+            Action::StartTls { link, server } => {
+                assert_eq!(link, self.link);
                 assert_eq!(self.socket, Socket::Open);
                 assert_eq!(Some(&server), self.dialed.as_ref());
                 self.socket = Socket::StartingTls;
             }
-            Action::Send(bytes) => {
+            Action::Send { link, bytes } => {
+                assert_eq!(link, self.link);
                 assert_eq!(self.socket, Socket::Open, "{}", bytes.escape_ascii());
                 self.hear_client(&bytes);
             }
-            Action::Hang => {
+            Action::Hang { link } => {
+                assert_eq!(link, self.link);
                 self.socket = Socket::None;
                 self.batch.clear();
             }
@@ -526,7 +549,10 @@ impl Conversation {
                 self.server.table.remove(&sid);
                 self.refused.insert(sid);
             }
-            Event::DialFailed { .. } | Event::ServerError { .. } | Event::LameDuck => {}
+            Event::DialFailed { .. }
+            | Event::ServerError { .. }
+            | Event::ServersDiscovered { .. }
+            | Event::LameDuck => {}
             other => panic!("unexpected {other:?}"),
         }
     }

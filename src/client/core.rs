@@ -108,8 +108,30 @@ impl Core {
         self.mailboxes.remove(key);
     }
 
-    /// Puts a message where it belongs; [`Core::hand_over`] wakes the subscribers.
-    pub(super) fn deliver(&mut self, message: Message) {
+    /// Takes a message of this link; [`Core::hand_over`] wakes the subscribers.
+    pub(super) fn receive(&mut self, link: u64, message: Message) {
+        if !self.session.is_moving() {
+            return self.deliver(message);
+        }
+        if let Some(message) = self.session.handle_message(link, message) {
+            self.deliver(message);
+        }
+    }
+
+    /// Delivers the messages that waited while the session moved.
+    pub(super) fn deliver_held(&mut self, events: &broadcast::Sender<Event>) {
+        let mut has_any = false;
+        while let Some(message) = self.session.poll_message() {
+            self.deliver(message);
+            has_any = true;
+        }
+        if has_any {
+            self.hand_over(events);
+        }
+    }
+
+    /// Puts a message where it belongs.
+    fn deliver(&mut self, message: Message) {
         let totals = &mut self.totals;
         totals.received_messages = totals.received_messages.saturating_add(1);
         let bytes = u64::try_from(message.body_len()).unwrap_or(u64::MAX);
@@ -230,10 +252,15 @@ impl Core {
         }
     }
 
-    /// The connection is gone: nobody answers its PINGs any more.
-    pub(super) fn drop_pings(&mut self) {
-        self.pings.clear();
-        self.requests.handle_disconnected();
+    /// PINGs up to this number that have no answer were lost with their connection.
+    pub(super) fn drop_pings(&mut self, settled: u64) {
+        while let Some(entry) = self
+            .pings
+            .first_entry()
+            .filter(|entry| *entry.key() <= settled)
+        {
+            entry.remove();
+        }
     }
 
     /// Ends every mailbox and request.

@@ -1,38 +1,29 @@
 //! The task that carries out what the session asks for and moves bytes both ways.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use bytes::Buf;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until, timeout};
-use tokio_util::io::poll_read_buf;
 
-use crate::session::{Action, Event, Heard, LinkError, ServerAddr, Session, WriteBatch};
-use crate::wire::{Limits, OpKind, Parser, Step};
+use crate::session::{
+    Action, Credentials, CredentialsError, Event, Heard, LinkError, ServerAddr, Session,
+};
+use crate::wire::{OpKind, Step};
 
 use super::Client;
 use super::clock::Clock;
 use super::error::Error;
 use super::inbox;
+use super::link::{Link, Opened};
 use super::options::ConnectOptions;
-use super::shared::{Link, Shared};
-use super::transport::BoxedTransport;
-
-/// Room made for each socket read.
-const READ_BYTES: usize = 256 << 10;
-
-/// Less room than this left, and the next buffer is begun.
-const READ_BYTES_MIN: usize = 16 << 10;
-
-/// Slices handed to one vectored write.
-const SLICES_MAX: usize = 64;
+use super::shared::{self, Shared};
 
 /// Operations other than messages after which other tasks and our own timeouts have their turn: a
 /// server can say them faster than they are read.
@@ -40,6 +31,9 @@ const CHATTER_MAX: u32 = 1_024;
 
 /// How long the last words to a server may take.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
+
+/// Finds out how to identify ourselves.
+type Asking = Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>>;
 
 /// Starts a client and waits for its first connection.
 pub(super) async fn connect(
@@ -54,13 +48,9 @@ pub(super) async fn connect(
     let (first, connected) = oneshot::channel();
     let driver = Driver {
         shared: Arc::clone(&shared),
-        stream: None,
-        parser: Parser::of_server(Limits::SERVER_OPS),
-        buffer: BytesMut::new(),
-        has_unparsed: false,
-        urgent: BytesMut::new(),
-        batch: WriteBatch::default(),
-        is_flushed: true,
+        links: Vec::new(),
+        writing: None,
+        asking: None,
         chatter: 0,
         timer: Box::pin(sleep_until(shared.clock.instant(Duration::ZERO))),
         first: Some(first),
@@ -79,16 +69,12 @@ pub(super) async fn connect(
 
 struct Driver {
     shared: Arc<Shared>,
-    stream: Option<BoxedTransport>,
-    parser: Parser,
-    /// Bytes that were read and are not yet whole frames.
-    buffer: BytesMut,
-    /// Whether `buffer` may hold whole frames.
-    has_unparsed: bool,
-    /// The handshake's bytes, ahead of the outbox.
-    urgent: BytesMut,
-    batch: WriteBatch,
-    is_flushed: bool,
+    /// At most three: one that serves, one that is being left, one that is being opened.
+    links: Vec<Link>,
+    /// The link that the outbox is for.
+    writing: Option<u64>,
+    /// The link that waits for credentials, and where they come from.
+    asking: Option<(u64, Asking)>,
     /// Operations other than messages since other tasks had their turn.
     chatter: u32,
     timer: Pin<Box<Sleep>>,
@@ -109,99 +95,82 @@ impl Driver {
             });
             self.report();
             match action {
-                Some(Action::Dial(server)) => self.dial(&server).await,
-                Some(Action::StartTls(server)) => self.start_tls(&server).await,
-                Some(Action::Send(bytes)) => self.urgent.extend_from_slice(&bytes),
-                Some(Action::Hang) => self.hang().await,
+                Some(Action::Dial { link, server }) => self.dial(link, server),
+                Some(Action::StartTls { link, server }) => self.start_tls(link, server),
+                Some(Action::Authenticate {
+                    link,
+                    server,
+                    nonce,
+                }) => self.authenticate(link, server, nonce),
+                Some(Action::Send { link, bytes }) => {
+                    if let Some(link) = self.link(link) {
+                        link.send(&bytes);
+                    }
+                }
+                Some(Action::Hang { link }) => self.hang(link).await,
                 Some(Action::Finish) => return self.finish(),
-                None if self.stream.is_some() => poll_fn(|cx| self.poll_stream(cx)).await,
-                None => pause(&self.shared).await,
+                None => poll_fn(|cx| self.poll_links(cx)).await,
             }
         }
     }
 
-    async fn dial(&mut self, server: &ServerAddr) {
-        let options = &self.shared.options;
-        let dialing = options.connector.dial(server, options.connect_timeout);
-        let Some(result) = bounded(&self.shared, dialing).await else {
+    fn dial(&mut self, link: u64, server: ServerAddr) {
+        let shared = Arc::clone(&self.shared);
+        let opening = async move {
+            let options = &shared.options;
+            let dialing = options.connector.dial(&server, options.connect_timeout);
+            dialing.await
+        };
+        self.links.push(Link::dialing(link, Box::pin(opening)));
+    }
+
+    fn start_tls(&mut self, number: u64, server: ServerAddr) {
+        let shared = Arc::clone(&self.shared);
+        let Some(link) = self.link(number) else {
             return;
         };
-        match result {
-            Ok(stream) => {
-                self.begin(stream);
-                self.shared
-                    .core()
-                    .session
-                    .handle_connected(self.shared.clock.now());
-            }
-            Err(error) => self.lose(error),
+        let started = link.start_tls(|stream| {
+            Box::pin(async move { shared.options.connector.start_tls(stream, &server).await })
+        });
+        if let Err(reason) = started {
+            self.lose(number, reason);
         }
     }
 
-    async fn start_tls(&mut self, server: &ServerAddr) {
-        let Some(stream) = self.stream.take() else {
-            return;
-        };
-        if !self.buffer.is_empty() {
-            // Whoever put bytes between INFO and the TLS handshake could speak in the server's name.
-            let text = format!("{} bytes follow it before TLS", self.buffer.len());
-            return self.lose(LinkError::InfoMalformed(text));
-        }
-        let starting = self.shared.options.connector.start_tls(stream, server);
-        let Some(result) = bounded(&self.shared, starting).await else {
-            return;
-        };
-        match result {
-            Ok(stream) => {
-                self.begin(stream);
-                let now = self.shared.clock.now();
-                self.shared
-                    .with_both(|core, outbox| core.session.handle_tls_started(now, outbox));
-            }
-            Err(error) => self.lose(error),
+    fn authenticate(&mut self, link: u64, server: ServerAddr, nonce: Option<String>) {
+        if let Some(callback) = &self.shared.options.auth_callback {
+            self.asking = Some((link, (callback.function())(server, nonce)));
         }
     }
 
-    fn begin(&mut self, stream: BoxedTransport) {
-        self.stream = Some(stream);
-        self.parser = Parser::of_server(Limits::SERVER_OPS);
-        self.buffer = BytesMut::new();
-        self.has_unparsed = false;
-        self.urgent.clear();
-        self.batch.clear();
-        self.is_flushed = true;
-    }
-
-    /// The connection is gone; the session decides what follows.
-    fn lose(&mut self, reason: LinkError) {
-        self.stream = None;
-        self.batch.clear();
+    /// The link's connection is gone; the session decides what follows.
+    fn lose(&mut self, link: u64, reason: LinkError) {
+        self.remove(link);
         let now = self.shared.clock.now();
         self.shared.with_both(|core, outbox| {
-            core.session.handle_disconnected(now, reason, outbox);
-            core.drop_pings();
+            core.session.handle_disconnected(link, now, reason, outbox);
+            core.drop_pings(outbox.pings_answered());
         });
         // Without a connection another bound is in force.
         self.shared.room.notify_waiters();
     }
 
     /// Closes the socket; after the owner's close what was published is written first.
-    async fn hang(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
-            let mut last_words = std::mem::take(&mut self.shared.outbox().last_words);
+    async fn hang(&mut self, number: u64) {
+        if let Some(link) = self.remove(number) {
             let is_closed = self.shared.core().session.is_closed();
-            let farewell = async {
-                if is_closed {
-                    write_all(&mut stream, &mut self.batch).await?;
-                    write_all(&mut stream, &mut last_words).await?;
-                }
-                stream.shutdown().await
-            };
+            let is_last = is_closed && self.writing == Some(number);
+            let last_words = is_last.then(|| std::mem::take(&mut self.shared.outbox().last_words));
             // Nothing is owed to a server that does not read.
-            let _ = timeout(SHUTDOWN_TIME, farewell).await;
+            let farewell = timeout(SHUTDOWN_TIME, link.close(last_words));
+            if is_closed {
+                let _ = farewell.await;
+            } else {
+                tokio::spawn(farewell);
+            }
         }
-        self.batch.clear();
-        self.shared.core().drop_pings();
+        self.shared
+            .with_both(|core, outbox| core.drop_pings(outbox.pings_answered()));
         // Without a connection another bound is in force.
         self.shared.room.notify_waiters();
     }
@@ -210,15 +179,32 @@ impl Driver {
         self.shared.end_publishing();
         self.shared.core().end_all();
         self.report();
-        self.shared.link.send_replace(Link::Closed);
+        self.shared.link.send_replace(shared::Link::Closed);
         if let Some(first) = self.first.take() {
             // `connect` was cancelled.
             let _ = first.send(Err(LinkError::ByOwner));
         }
     }
 
-    /// Tells events and the state of the connection to whoever listens.
+    fn link(&mut self, number: u64) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.number() == number)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Link> {
+        self.asking.take_if(|(link, _)| *link == number);
+        let index = self.links.iter().position(|link| link.number() == number)?;
+        Some(self.links.remove(index))
+    }
+
+    /// Tells messages that waited, events and the state of the connection to whoever listens.
     fn report(&mut self) {
+        let mut core = self.shared.core();
+        self.writing = core.session.writing_link();
+        core.deliver_held(&self.shared.events);
+        drop(core);
+        for link in &mut self.links {
+            link.is_held = false;
+        }
         loop {
             let event = self.shared.core().session.poll_event();
             let Some(event) = event else {
@@ -228,14 +214,15 @@ impl Driver {
             match &event {
                 Event::Connected { generation, .. } => {
                     self.shared.note_info(&self.shared.core());
-                    self.shared.link.send_replace(Link::Up(*generation));
+                    self.shared.link.send_replace(shared::Link::Up(*generation));
                     if let Some(first) = self.first.take() {
                         // `connect` was cancelled.
                         let _ = first.send(Ok(()));
                     }
                 }
                 Event::Disconnected { .. } => {
-                    self.shared.link.send_replace(Link::Down);
+                    self.shared.core().requests.handle_disconnected();
+                    self.shared.link.send_replace(shared::Link::Down);
                 }
                 Event::Closed { reason } => {
                     if let Some(first) = self.first.take() {
@@ -245,7 +232,9 @@ impl Driver {
                 }
                 Event::DialFailed { .. }
                 | Event::ServerError { .. }
+                | Event::ServersDiscovered { .. }
                 | Event::LameDuck
+                | Event::Moved(_)
                 | Event::SubscriptionRefused(_)
                 | Event::PublishRefused(_)
                 | Event::SlowConsumer { .. }
@@ -260,48 +249,104 @@ impl Driver {
         }
     }
 
-    /// Moves bytes until the session has something to be done or the connection is gone.
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.poll_bytes(cx)) {
-            Ok(()) => {}
-            Err(reason) => self.lose(reason),
+    /// Moves bytes until the session has something to be done or a link is gone.
+    fn poll_links(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            for index in 0..self.links.len() {
+                let Some(link) = self.links.get(index) else {
+                    break;
+                };
+                let number = link.number();
+                match self.poll_link(index, cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(()),
+                    Poll::Ready(Err(reason)) => {
+                        self.lose(number, reason);
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if let Some((link, asking)) = &mut self.asking
+                && let Poll::Ready(credentials) = asking.as_mut().poll(cx)
+            {
+                let (link, now) = (*link, self.shared.clock.now());
+                self.asking = None;
+                self.shared.with_both(|core, outbox| {
+                    core.session
+                        .handle_credentials(link, now, credentials, outbox);
+                });
+                return Poll::Ready(());
+            }
+            if !self.has_more_to_write(cx) {
+                return self.poll_timer(cx);
+            }
         }
-        Poll::Ready(())
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        loop {
-            if self.has_unparsed && self.parse()? {
+    /// Asks to be woken by whoever changes outbox or session. Returns true when the outbox was
+    /// filled since it was looked at.
+    fn has_more_to_write(&self, cx: &Context<'_>) -> bool {
+        let writing = self
+            .links
+            .iter()
+            .find(|link| Some(link.number()) == self.writing);
+        let is_idle = writing.is_some_and(Link::is_idle);
+        let mut cell = self.shared.outbox();
+        match &mut cell.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => cell.waker = Some(cx.waker().clone()),
+        }
+        is_idle && cell.outbox.can_take()
+    }
+
+    /// Ready when the session is to be asked what follows.
+    fn poll_link(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let Some(link) = self.links.get_mut(index) else {
+            return Poll::Pending;
+        };
+        let number = link.number();
+        let now = self.shared.clock.now();
+        match ready!(link.poll_open(cx))? {
+            Opened::Already => {}
+            Opened::Socket => {
+                self.shared.with_both(|core, outbox| {
+                    core.session.handle_connected(number, now, outbox);
+                });
                 return Poll::Ready(Ok(()));
             }
-            let _ = self.poll_write(cx)?;
-            match self.poll_read(cx)? {
-                Poll::Ready(()) => self.has_unparsed = true,
-                Poll::Pending => break,
+            Opened::Tls => {
+                self.shared.with_both(|core, outbox| {
+                    core.session.handle_tls_started(number, now, outbox);
+                });
+                return Poll::Ready(Ok(()));
             }
         }
-        self.poll_timer(cx)
+        let is_writing = self.writing == Some(number);
+        loop {
+            if link.has_unparsed && parse(&self.shared, link, &mut self.chatter)? {
+                return Poll::Ready(Ok(()));
+            }
+            let _ = link.poll_write(cx, &self.shared, is_writing)?;
+            ready!(link.poll_read(cx, &self.shared))?;
+        }
     }
 
-    /// Fires when the session's timeout has come. A timeout that moved later is found out when the
-    /// timer fires, so that traffic does not touch the timer.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    /// Fires when the session's timeout has come, or when it has news. A timeout that moved later is
+    /// found out when the timer fires, so that traffic does not touch the timer.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let (due, is_closed) = {
+            let (due, has_news) = {
                 let core = self.shared.core();
-                (core.timeout(), core.session.is_closed())
+                (core.timeout(), core.session.has_news())
             };
-            if is_closed {
-                return Poll::Ready(Ok(()));
+            if has_news {
+                return Poll::Ready(());
             }
             let Some(due) = due else {
                 return Poll::Pending;
             };
-            let now = self.shared.clock.now();
-            if due <= now {
-                self.shared
-                    .with_both(|core, outbox| core.session.handle_timeout(now, outbox));
-                return Poll::Ready(Ok(()));
+            if due <= self.shared.clock.now() {
+                return Poll::Ready(());
             }
             let due = self.shared.clock.instant(due);
             if self.timer.deadline() > due || self.timer.is_elapsed() {
@@ -310,170 +355,66 @@ impl Driver {
             ready!(self.timer.as_mut().poll(cx));
         }
     }
+}
 
-    /// Writes what is urgent, then the outbox, until the socket or the outbox has had enough.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Ok(()));
-        };
-        let mut stream = Pin::new(stream);
-        loop {
-            if !self.urgent.is_empty() {
-                let written = ready!(stream.as_mut().poll_write(cx, &self.urgent))?;
-                self.urgent.advance(some(written)?);
-                self.is_flushed = false;
-                continue;
-            }
-            if self.batch.is_finished() {
-                let has_taken = {
-                    let mut cell = self.shared.outbox();
-                    let has_taken = cell.outbox.take(&mut self.batch);
-                    if !has_taken {
-                        cell.waker = Some(cx.waker().clone());
-                    }
-                    has_taken
-                };
-                if has_taken {
-                    self.shared.room.notify_waiters();
-                } else {
-                    break;
-                }
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.batch.fill(&mut slices);
-            let slices = slices.get(..filled).unwrap_or_default();
-            let written = ready!(stream.as_mut().poll_write_vectored(cx, slices))?;
-            self.batch.advance(some(written)?);
-            self.is_flushed = false;
-        }
-        if !self.is_flushed {
-            ready!(stream.as_mut().poll_flush(cx))?;
-            self.is_flushed = true;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Ok(()));
-        };
-        if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
-            self.shared.core().leave_buffer(READ_BYTES);
-            // Memory grows with what has arrived, never with what a frame declares.
-            let len = self.buffer.len();
-            self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));
-        }
-        let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer))?;
-        if count == 0 {
-            return Poll::Ready(Err(LinkError::Closed));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Takes whole frames off the buffer. Returns true when the session wants to act first.
-    fn parse(&mut self) -> Result<bool, LinkError> {
-        let now = self.shared.clock.now();
-        let mut core = self.shared.core();
-        core.session.handle_bytes(now);
-        let mut answered = None;
-        let wants_to_act = loop {
-            let frame = match self.parser.next(&self.buffer) {
-                Ok(Step::Frame(frame)) => frame,
-                Ok(Step::More { .. }) => {
-                    self.has_unparsed = false;
-                    break false;
-                }
-                Err(error) => {
-                    core.hand_over(&self.shared.events);
-                    return Err(LinkError::Frame(error));
-                }
-            };
-            // Before the handshake is over nothing was subscribed to: the session judges messages then.
-            if matches!(frame.kind(), OpKind::Msg | OpKind::Hmsg) && core.session.is_connected() {
-                let bytes = self.buffer.split_to(frame.len()).freeze();
-                core.deliver(frame.message(bytes));
-                continue;
-            }
-            let heard = {
-                let op = frame.server_op(&self.buffer);
-                let mut cell = self.shared.outbox();
-                core.session.handle_op(now, &op, &mut cell.outbox)
-            };
-            self.buffer.advance(frame.len());
-            match heard {
-                Heard::Pong(number) => answered = Some(number),
-                Heard::Nothing | Heard::Connected(_) => {}
-            }
-            if frame.kind() == OpKind::Info {
-                self.shared.note_info(&core);
-            }
-            self.chatter = self.chatter.saturating_add(1);
-            if core.session.has_news() || self.chatter >= CHATTER_MAX {
-                break true;
-            }
-        };
-        core.hand_over(&self.shared.events);
-        // After the hand-over: whoever waits for a PONG may rely on what came before it.
-        if let Some(number) = answered {
-            core.answer_pings(number);
-        }
-        Ok(wants_to_act)
+impl fmt::Debug for Driver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Driver")
+            .field("links", &self.links)
+            .finish_non_exhaustive()
     }
 }
 
-/// Runs `work` until the session's deadline, or until the session is closed.
-async fn bounded<T>(
-    shared: &Shared,
-    work: impl Future<Output = Result<T, LinkError>>,
-) -> Option<Result<T, LinkError>> {
-    let deadline = shared.core().timeout().unwrap_or_default();
-    let expired = sleep_until(shared.clock.instant(deadline));
-    tokio::pin!(work, expired);
-    loop {
-        tokio::select! {
-            result = &mut work => return Some(result),
-            () = &mut expired => return Some(Err(LinkError::HandshakeTimeout)),
-            () = shared.kick.notified() => {
-                if shared.core().session.is_closed() {
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-/// Waits until the session wants something.
-async fn pause(shared: &Shared) {
-    let due = shared.core().timeout();
-    let due = shared.clock.instant(due.unwrap_or(Duration::MAX));
-    tokio::select! {
-        () = sleep_until(due) => {}
-        () = shared.kick.notified() => {}
-    }
+/// Takes whole frames off the link's buffer. Returns true when the session wants to act first.
+fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, LinkError> {
+    let number = link.number();
     let now = shared.clock.now();
-    shared.with_both(|core, outbox| core.session.handle_timeout(now, outbox));
-}
-
-async fn write_all(stream: &mut BoxedTransport, batch: &mut WriteBatch) -> std::io::Result<()> {
-    while !batch.is_finished() {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = batch.fill(&mut slices);
-        let written = stream
-            .write_vectored(slices.get(..filled).unwrap_or_default())
-            .await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
+    let mut core = shared.core();
+    core.session.handle_bytes(number, now);
+    let mut answered = None;
+    // Before the handshake is over nothing was subscribed to: the session judges messages then.
+    let mut is_receiving = core.session.is_receiving(number);
+    let wants_to_act = loop {
+        let frame = match link.parser.next(&link.buffer) {
+            Ok(Step::Frame(frame)) => frame,
+            Ok(Step::More { .. }) => {
+                link.has_unparsed = false;
+                break false;
+            }
+            Err(error) => {
+                core.hand_over(&shared.events);
+                return Err(LinkError::Frame(error));
+            }
+        };
+        if matches!(frame.kind(), OpKind::Msg | OpKind::Hmsg) && is_receiving {
+            let bytes = link.buffer.split_to(frame.len()).freeze();
+            core.receive(number, frame.message(bytes));
+            continue;
         }
-        batch.advance(written);
+        let heard = {
+            let op = frame.server_op(&link.buffer);
+            let mut cell = shared.outbox();
+            core.session.handle_op(number, now, &op, &mut cell.outbox)
+        };
+        link.buffer.advance(frame.len());
+        match heard {
+            Heard::Pong(number) => answered = Some(number),
+            Heard::Nothing | Heard::Connected(_) => {}
+        }
+        if frame.kind() == OpKind::Info {
+            shared.note_info(&core);
+        }
+        *chatter = chatter.saturating_add(1);
+        is_receiving = core.session.is_receiving(number);
+        if core.session.has_news() || *chatter >= CHATTER_MAX {
+            break true;
+        }
+    };
+    link.is_held = core.session.is_full(number);
+    core.hand_over(&shared.events);
+    // After the hand-over: whoever waits for a PONG may rely on what came before it.
+    if let Some(number) = answered {
+        core.answer_pings(number);
     }
-    stream.flush().await
-}
-
-/// A socket that takes nothing is closed.
-fn some(written: usize) -> Result<usize, LinkError> {
-    if written == 0 {
-        Err(LinkError::Closed)
-    } else {
-        Ok(written)
-    }
+    Ok(wants_to_act)
 }

@@ -16,6 +16,7 @@ mod drain;
 mod driver;
 mod error;
 mod inbox;
+mod link;
 mod mailbox;
 mod options;
 mod pending;
@@ -35,10 +36,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN};
+use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN, ServerAddr};
 use crate::subject::ToSubject;
 
-pub use crate::session::{DrainStage, Event, Refusal, RefusalKind};
+pub use crate::session::{DrainStage, Event, Moved, Refusal, RefusalKind};
 pub use error::{Error, ErrorKind};
 pub use mailbox::{MailboxLimits, MailboxStatistics, Overflow};
 pub use options::ConnectOptions;
@@ -199,6 +200,38 @@ impl Client {
                 Err(full) => Appended::Full(full, publication),
             },
         )
+    }
+
+    /// Leaves the connection and dials anew at once, another server first if the pool has one.
+    ///
+    /// What was published and not confirmed is told as in doubt by [`Event::Disconnected`].
+    pub fn reconnect(&self) {
+        let now = self.shared().clock.now();
+        self.shared()
+            .with_both(|core, outbox| core.session.reconnect(now, outbox));
+    }
+
+    /// Replaces the servers that may be dialed, discovered ones included. The connection stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ServerAddr`]; the servers are as before then.
+    pub fn set_servers(&self, servers: &str) -> Result<(), Error> {
+        let servers = ServerAddr::parse_list(servers)?;
+        self.shared().core().session.set_servers(servers);
+        Ok(())
+    }
+
+    /// The servers that may be dialed, the next one first.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerAddr> {
+        self.shared().core().session.servers()
+    }
+
+    /// The server of the connection that is up.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerAddr> {
+        self.shared().core().session.server().cloned()
     }
 
     /// Waits until the server has read everything published before.

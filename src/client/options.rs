@@ -1,12 +1,17 @@
 //! How to connect.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::{
-    Auth, Credentials, KeepaliveOptions, OutboxLimits, RedialOptions, ServerAddr, SessionOptions,
+    Auth, Callback, Credentials, CredentialsError, KeepaliveOptions, OutboxLimits, RedialDelay,
+    RedialOptions, SelectServer, ServerAddr, SessionOptions,
 };
 use crate::subject::Subject;
+use crate::wire::handshake::ServerInfo;
 
 use super::error::Error;
 use super::mailbox::MailboxLimits;
@@ -47,7 +52,23 @@ pub struct ConnectOptions {
     pub(super) drain_timeout: Duration,
     pub(super) fails_requests_at_disconnect: bool,
     pub(super) restores_refused: bool,
+    pub(super) keeps_server_order: bool,
+    pub(super) discovers_servers: bool,
+    pub(super) select_server: Option<Callback<SelectServer>>,
+    pub(super) redial_delay: Option<Callback<RedialDelay>>,
+    pub(super) auth_callback: Option<Callback<AuthCallback>>,
+    pub(super) verbose: bool,
+    pub(super) pedantic: bool,
+    pub(super) move_overlap: Duration,
 }
+
+/// Finds out how to identify ourselves to a server, whose nonce is to be signed if there is one.
+pub(super) type AuthCallback = dyn Fn(
+        ServerAddr,
+        Option<String>,
+    ) -> Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>>
+    + Send
+    + Sync;
 
 impl ConnectOptions {
     /// The defaults.
@@ -72,6 +93,14 @@ impl ConnectOptions {
             drain_timeout: Duration::from_secs(30),
             fails_requests_at_disconnect: false,
             restores_refused: session.restores_refused,
+            keeps_server_order: session.keeps_server_order,
+            discovers_servers: session.discovers_servers,
+            select_server: None,
+            redial_delay: None,
+            auth_callback: None,
+            verbose: session.verbose,
+            pedantic: session.pedantic,
+            move_overlap: session.move_overlap,
         }
     }
 
@@ -105,7 +134,7 @@ impl ConnectOptions {
         let server = server.parse()?;
         self.connector.set_dialer(once(stream));
         self.retries_first_connect = false;
-        self.redial.attempts_max = Some(1);
+        self.redial.attempts_max = Some(0);
         driver::connect(self, vec![server]).await
     }
 
@@ -235,13 +264,19 @@ impl ConnectOptions {
         self
     }
 
-    /// Silence after which the server is pinged; after as much again the connection is given up.
-    /// Default: 10 s.
+    /// How often the server is pinged. Default: 10 s, so that with one PING out a half-open
+    /// connection is noticed within 20 s.
     #[must_use]
     pub const fn ping_interval(mut self, interval: Duration) -> Self {
-        self.keepalive = KeepaliveOptions {
-            ping_interval: interval,
-        };
+        self.keepalive.ping_interval = interval;
+        self
+    }
+
+    /// PINGs that may be unanswered at once; after one interval more without a byte from the server
+    /// the connection is given up. Default: 1.
+    #[must_use]
+    pub const fn pings_out_max(mut self, pings: u32) -> Self {
+        self.keepalive.pings_out_max = pings;
         self
     }
 
@@ -249,6 +284,64 @@ impl ConnectOptions {
     #[must_use]
     pub const fn redial(mut self, options: RedialOptions) -> Self {
         self.redial = options;
+        self
+    }
+
+    /// Says how long to wait before a dial, in place of the pauses of [`Self::redial`] from the second
+    /// pass over the servers on. Its argument is the number of dials that the outage has seen; less
+    /// than 1 ms is taken for 1 ms. Default: none.
+    #[must_use]
+    pub fn redial_delay(mut self, delay: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Self {
+        self.redial_delay = Some(Callback::new(Arc::new(delay)));
+        self
+    }
+
+    /// Dials the servers in the order in which they were given. Default: false, shuffled once, so that
+    /// many clients with one configuration spread over the servers.
+    #[must_use]
+    pub const fn keep_server_order(mut self, keeps: bool) -> Self {
+        self.keeps_server_order = keeps;
+        self
+    }
+
+    /// Leaves out servers that a server names. Default: false, they join the pool.
+    #[must_use]
+    pub const fn ignore_discovered_servers(mut self, ignores: bool) -> Self {
+        self.discovers_servers = !ignores;
+        self
+    }
+
+    /// Chooses the server to dial: gets the pool in its order and what the last server said about
+    /// itself, and returns an index into the pool. `None`, or an index beyond it, means the first,
+    /// which was left alone longest. Default: the first.
+    #[must_use]
+    pub fn select_server(
+        mut self,
+        select: impl Fn(&[ServerAddr], &ServerInfo) -> Option<usize> + Send + Sync + 'static,
+    ) -> Self {
+        self.select_server = Some(Callback::new(Arc::new(select)));
+        self
+    }
+
+    /// How long two connections overlap when the client moves away from a server in lame duck mode.
+    /// Default: 250 ms, time for the new server to tell its cluster what we subscribe to.
+    #[must_use]
+    pub const fn move_overlap(mut self, overlap: Duration) -> Self {
+        self.move_overlap = overlap;
+        self
+    }
+
+    /// Asks the server to confirm each operation with `+OK`, which is read and dropped. Default: false.
+    #[must_use]
+    pub const fn verbose(mut self, verbose: bool) -> Self {
+        self.verbose = verbose;
+        self
+    }
+
+    /// Asks the server to check the subjects that we publish to. Default: false: they are checked here.
+    #[must_use]
+    pub const fn pedantic(mut self, pedantic: bool) -> Self {
+        self.pedantic = pedantic;
         self
     }
 
@@ -319,6 +412,13 @@ impl ConnectOptions {
             retries_first_connect: self.retries_first_connect,
             keepalive: self.keepalive,
             redial: self.redial,
+            keeps_server_order: self.keeps_server_order,
+            discovers_servers: self.discovers_servers,
+            select_server: self.select_server.clone(),
+            verbose: self.verbose,
+            pedantic: self.pedantic,
+            redial_delay: self.redial_delay.clone(),
+            move_overlap: self.move_overlap,
             restores_refused: self.restores_refused,
         }
     }

@@ -41,8 +41,6 @@ pub(super) struct Shared {
     outbox: Mutex<OutboxCell>,
     /// Wakes publishers when the outbox has room again.
     pub(super) room: Notify,
-    /// Wakes the driver while it has no socket to poll.
-    pub(super) kick: Notify,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) link: watch::Sender<Link>,
     payload_bytes_max: AtomicUsize,
@@ -109,7 +107,6 @@ impl Shared {
                 waker: None,
             }),
             room: Notify::new(),
-            kick: Notify::new(),
             events,
             link: watch::Sender::new(Link::Down),
             payload_bytes_max: AtomicUsize::new(usize::MAX),
@@ -163,14 +160,13 @@ impl Shared {
             let OutboxCell {
                 outbox, last_words, ..
             } = &mut *cell;
-            outbox.take(last_words);
+            outbox.take_last(last_words);
             core.session.close(outbox);
         }
         let waker = cell.waker.take();
         drop(cell);
         drop(core);
         wake(waker);
-        self.kick.notify_one();
     }
 
     /// Takes over what the last INFO said.

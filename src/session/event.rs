@@ -40,8 +40,17 @@ pub enum Event {
         /// Its words, without the outer quotes; their first 512 bytes.
         text: String,
     },
-    /// The server is about to shut down (lame duck mode).
+    /// The server is about to shut down (lame duck mode). If the pool has another server the session
+    /// moves to it, and says so with [`Event::Moved`].
     LameDuck,
+    /// Servers that were not known before have joined the pool.
+    ServersDiscovered {
+        /// Which.
+        servers: Vec<ServerAddr>,
+    },
+    /// The session has moved to another server before the old one ended. Subscriptions went on all
+    /// the time.
+    Moved(Box<Moved>),
     /// A subscription is full: from now on its new messages are dropped, until there is room.
     /// [`Event::SlowConsumerOver`] ends the episode; nothing is said in between.
     SlowConsumer {
@@ -110,6 +119,22 @@ pub enum DrainStage {
     Publishing,
 }
 
+/// How a session has moved from one server to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moved {
+    /// The server that was left.
+    pub from: ServerAddr,
+    /// Where to.
+    pub to: ServerAddr,
+    /// The number of the new connection, as in [`Event::Connected`].
+    pub generation: u64,
+    /// Messages written to the old server that it did not confirm before it was gone.
+    pub in_doubt: u64,
+    /// Messages that came from both servers and were told once.
+    pub copies: u64,
+}
+
 /// Why a connection ended or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -154,6 +179,8 @@ pub enum LinkError {
     },
     /// The attempts that [`RedialOptions`](super::RedialOptions) allows are used up.
     AttemptsUsedUp,
+    /// The owner asked for another connection.
+    Forced,
     /// The owner closed the session.
     ByOwner,
 }
@@ -200,6 +227,7 @@ impl fmt::Display for LinkError {
                 )
             }
             Self::AttemptsUsedUp => out.write_str("all attempts to connect are used up"),
+            Self::Forced => out.write_str("left for another connection, as its owner asked"),
             Self::ByOwner => out.write_str("closed by its owner"),
         }
     }

@@ -1,30 +1,35 @@
 //! Decides when to ping and when to give up on a silent server.
 //!
-//! Holds two instants. Never writes: it only says what is due.
+//! PINGs go out while messages flow, too: their answers say which publications have arrived. Holds
+//! two instants. Never writes: it only says what is due.
 
 use std::time::Duration;
 
-/// When to ping.
+/// When to ping, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepaliveOptions {
-    /// Silence after which a PING goes out; as long again without a byte and the connection is
-    /// given up. Default 10 s: a half-open connection is noticed within 20 s.
+    /// How often a PING goes out. Default 10 s: with one PING that may stay unanswered, a half-open
+    /// connection is noticed within 20 s.
     pub ping_interval: Duration,
+    /// PINGs that may be unanswered at once. After one interval more than this without a byte from
+    /// the server the connection is given up. Default 1.
+    pub pings_out_max: u32,
 }
 
 impl Default for KeepaliveOptions {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(10),
+            pings_out_max: 1,
         }
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    interval: Duration,
+    options: KeepaliveOptions,
     heard_at: Duration,
-    pinged_at: Option<Duration>,
+    pinged_at: Duration,
 }
 
 /// What [`Keepalive::handle_timeout`] asks for.
@@ -35,37 +40,55 @@ pub(crate) enum Due {
     GiveUp,
 }
 
+/// The shortest interval: one of zero would ask to be woken at once, for ever.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 impl Keepalive {
-    pub(crate) const fn new(options: KeepaliveOptions, now: Duration) -> Self {
+    pub(crate) fn new(options: KeepaliveOptions, now: Duration) -> Self {
         Self {
-            interval: options.ping_interval,
+            options: KeepaliveOptions {
+                ping_interval: options.ping_interval.max(PING_INTERVAL_MIN),
+                pings_out_max: options.pings_out_max.max(1),
+            },
             heard_at: now,
-            pinged_at: None,
+            pinged_at: now,
         }
     }
 
     /// Any bytes from the server are a sign of life.
     pub(crate) const fn handle_bytes(&mut self, now: Duration) {
         self.heard_at = now;
-        self.pinged_at = None;
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Duration) -> Due {
-        if now < self.timeout() {
-            return Due::Nothing;
-        }
-        if self.pinged_at.is_some() {
+        if now >= self.gives_up_at() {
             return Due::GiveUp;
         }
-        self.pinged_at = Some(now);
-        Due::Ping
+        if now >= self.pings_at() {
+            self.pinged_at = now;
+            return Due::Ping;
+        }
+        Due::Nothing
     }
 
     /// When to call [`Keepalive::handle_timeout`].
     pub(crate) fn timeout(&self) -> Duration {
-        self.pinged_at
-            .unwrap_or(self.heard_at)
-            .saturating_add(self.interval)
+        self.pings_at().min(self.gives_up_at())
+    }
+
+    /// PINGs that may be unanswered at once.
+    pub(crate) fn pings_out_max(&self) -> usize {
+        usize::try_from(self.options.pings_out_max).unwrap_or(usize::MAX)
+    }
+
+    fn pings_at(&self) -> Duration {
+        self.pinged_at.saturating_add(self.options.ping_interval)
+    }
+
+    fn gives_up_at(&self) -> Duration {
+        let intervals = self.options.pings_out_max.saturating_add(1);
+        let silence = self.options.ping_interval.saturating_mul(intervals);
+        self.heard_at.saturating_add(silence)
     }
 }
 
@@ -79,6 +102,7 @@ mod tests {
         Keepalive::new(
             KeepaliveOptions {
                 ping_interval: SECOND,
+                pings_out_max: 1,
             },
             Duration::ZERO,
         )
@@ -98,7 +122,20 @@ mod tests {
         let mut keepalive = keepalive();
         keepalive.handle_timeout(SECOND);
         keepalive.handle_bytes(SECOND * 2 - Duration::from_nanos(1));
-        assert_eq!(keepalive.handle_timeout(SECOND * 2), Due::Nothing);
+        assert_eq!(keepalive.handle_timeout(SECOND * 2), Due::Ping);
         assert!(keepalive.timeout() > SECOND * 2);
+    }
+
+    #[test]
+    fn more_pings_out_make_more_patience() {
+        let options = KeepaliveOptions {
+            ping_interval: SECOND,
+            pings_out_max: 3,
+        };
+        let mut keepalive = Keepalive::new(options, Duration::ZERO);
+        for second in 1..=3 {
+            assert_eq!(keepalive.handle_timeout(SECOND * second), Due::Ping);
+        }
+        assert_eq!(keepalive.handle_timeout(SECOND * 4), Due::GiveUp);
     }
 }

@@ -57,6 +57,7 @@ pub struct OutboxFull {
 #[derive(Debug)]
 pub struct Outbox {
     is_open: bool,
+    is_suspended: bool,
     pongs: usize,
     replay: Vec<u8>,
     frames: Vec<u8>,
@@ -80,8 +81,10 @@ struct Insert {
 
 #[derive(Debug)]
 enum Piece {
-    /// Belongs to this connection only: SUB, UNSUB, PING.
+    /// SUB and UNSUB; they belong to this connection only.
     Lines(Vec<u8>),
+    /// Belongs to this connection only.
+    Ping,
     /// Part of a published frame.
     Payload(Bytes),
 }
@@ -90,6 +93,7 @@ impl Piece {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Lines(lines) => lines,
+            Self::Ping => PING,
             Self::Payload(payload) => payload,
         }
     }
@@ -101,6 +105,7 @@ impl Outbox {
     pub const fn new(limits: OutboxLimits) -> Self {
         Self {
             is_open: false,
+            is_suspended: false,
             pongs: 0,
             replay: Vec::new(),
             frames: Vec::new(),
@@ -187,7 +192,10 @@ impl Outbox {
         if !self.is_open {
             return None;
         }
-        self.insert_line(PING.to_vec());
+        self.inserts.push(Insert {
+            at: self.frames.len(),
+            piece: Piece::Ping,
+        });
         self.watermarks.push_back(self.published_messages);
         self.pings_sent = self.pings_sent.saturating_add(1);
         Some(self.pings_sent)
@@ -215,11 +223,38 @@ impl Outbox {
         self.is_open = true;
     }
 
+    /// Another connection is to take over: nothing is taken until [`Outbox::resume`].
+    ///
+    /// SUB and UNSUB lines that wait are left out: the new connection begins with the whole table.
+    /// Returns how many PINGs were taken and are unanswered.
+    pub(crate) fn suspend(&mut self) -> usize {
+        self.is_suspended = true;
+        self.inserts
+            .retain(|insert| !matches!(insert.piece, Piece::Lines(_)));
+        let is_ping = |insert: &&Insert| matches!(insert.piece, Piece::Ping);
+        let waiting = self.inserts.iter().filter(is_ping).count();
+        self.watermarks.len().saturating_sub(waiting)
+    }
+
+    /// The other connection takes what waits from now on. Everything taken before has arrived,
+    /// or so it is counted: returns how many messages were taken but never confirmed, after giving
+    /// up the first `pings` unanswered PINGs.
+    pub(crate) fn resume(&mut self, pings: usize) -> u64 {
+        self.is_suspended = false;
+        for _ in 0..pings {
+            self.handle_pong();
+        }
+        let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
+        self.confirmed_messages = self.taken_messages;
+        in_doubt
+    }
+
     /// The connection is gone. Returns how many messages were taken but never confirmed.
     ///
     /// Frames that were not taken stay for the next connection.
     pub fn close(&mut self) -> u64 {
         self.is_open = false;
+        self.is_suspended = false;
         self.pongs = 0;
         self.replay.clear();
         self.inserts
@@ -235,7 +270,7 @@ impl Outbox {
     ///
     /// Returns false when there is nothing to write.
     pub fn take(&mut self, batch: &mut WriteBatch) -> bool {
-        if !self.is_open || self.is_empty() {
+        if !self.can_take() {
             return false;
         }
         batch.clear();
@@ -254,6 +289,18 @@ impl Outbox {
         self.shared_bytes = 0;
         self.taken_messages = self.published_messages;
         true
+    }
+
+    /// Returns true when [`Outbox::take`] has something to give.
+    #[must_use]
+    pub const fn can_take(&self) -> bool {
+        self.is_open && !self.is_suspended && !self.is_empty()
+    }
+
+    /// [`Outbox::take`] for the last time: what waits for another connection goes, too.
+    pub(crate) fn take_last(&mut self, batch: &mut WriteBatch) {
+        self.is_suspended = false;
+        self.take(batch);
     }
 
     /// Returns true when nothing waits.

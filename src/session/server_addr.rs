@@ -135,6 +135,11 @@ impl ServerAddr {
         })
     }
 
+    /// Host and port, which tell servers apart.
+    pub(crate) fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// The credentials in the URL; they go before those in the options.
     #[must_use]
     pub const fn credentials(&self) -> Option<&UrlCredentials> {

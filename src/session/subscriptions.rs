@@ -24,6 +24,10 @@ pub(crate) struct Subscriptions {
     /// Mailboxes with several subscriptions, which end together.
     joined: BTreeSet<u64>,
     restores_refused: bool,
+    /// Subscriptions that had all they asked for while the server did not know their maximum.
+    overdue: Vec<u64>,
+    /// Whether two connections serve them.
+    is_moving: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,10 @@ struct Rare {
     /// Messages delivered on earlier connections: a server counts from the SUB that it was told.
     delivered_before: u64,
     delivered_max: Option<u64>,
+    /// Whether the server knows the maximum.
+    is_max_told: bool,
+    /// Messages that the connection moved to has sent, copies included.
+    moved: u64,
     is_draining: bool,
     /// The server has refused it on this connection.
     is_refused: bool,
@@ -55,6 +63,10 @@ impl Entry {
     fn is_held(&self) -> bool {
         let rare = self.rare.as_ref();
         rare.is_none_or(|rare| !rare.is_draining && !rare.is_refused)
+    }
+
+    fn is_grouped(&self) -> bool {
+        self.interest.contains(&b' ')
     }
 
     fn delivered_max(&self) -> Option<u64> {
@@ -85,6 +97,8 @@ impl Subscriptions {
             searched: 0,
             joined: BTreeSet::new(),
             restores_refused,
+            overdue: Vec::new(),
+            is_moving: false,
         }
     }
 
@@ -126,6 +140,10 @@ impl Subscriptions {
         }
         let rare = entry.rare();
         let was_limited = rare.delivered_max.replace(delivered_max).is_some();
+        rare.is_max_told = !self.is_moving;
+        if self.is_moving {
+            return Some((Vec::new(), false));
+        }
         let mut told_max = delivered_max.saturating_sub(rare.delivered_before);
         if was_limited {
             // The server may hold a lower one, which it would keep.
@@ -257,6 +275,9 @@ impl Subscriptions {
             .delivered_max()
             .is_some_and(|max| entry.delivered >= max);
         if is_last {
+            if entry.rare.as_ref().is_some_and(|rare| !rare.is_max_told) {
+                self.overdue.push(sid);
+            }
             self.table.remove(sid);
         }
         Route::Mailbox { mailbox, is_last }
@@ -266,27 +287,83 @@ impl Subscriptions {
     ///
     /// The server counts a maximum from the SUB, so the new one is what remains.
     pub(crate) fn replay(&mut self) -> Vec<u8> {
+        self.overdue.clear();
+        let mut lines = self.restore();
+        lines.extend_from_slice(&self.settle());
+        lines
+    }
+
+    /// The lines that restore every live subscription, without the maximums: while another
+    /// connection serves them, too, the server would count messages that come twice.
+    /// [`Subscriptions::settle`] tells them.
+    pub(crate) fn restore(&mut self) -> Vec<u8> {
         self.unconfirmed.clear();
         self.searched = 0;
+        self.is_moving = true;
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter_mut() {
             if let Some(rare) = &mut entry.rare {
                 rare.is_refused = false;
+                rare.is_max_told = false;
+                rare.moved = 0;
                 if rare.is_draining {
                     continue;
                 }
             }
             encode::subscribe_again(&mut lines, &entry.interest, sid);
+        }
+        lines
+    }
+
+    /// The lines that tell what is left of the maximums, and end the subscriptions that have had
+    /// all meanwhile. One connection serves from now on.
+    pub(crate) fn settle(&mut self) -> Vec<u8> {
+        self.is_moving = false;
+        let mut lines = Vec::new();
+        for sid in self.overdue.drain(..) {
+            encode::unsubscribe(&mut lines, sid, None);
+        }
+        for (sid, entry) in self.table.iter_mut() {
             let delivered = entry.delivered;
-            if delivered > 0 {
-                entry.rare().delivered_before = delivered;
+            if delivered == 0 && entry.rare.is_none() {
+                continue;
             }
-            if let Some(max) = entry.delivered_max() {
-                let left = max.saturating_sub(delivered);
+            let rare = entry.rare();
+            if rare.is_draining {
+                continue;
+            }
+            rare.delivered_before = delivered.saturating_sub(rare.moved);
+            if let Some(max) = rare.delivered_max {
+                rare.is_max_told = true;
+                let left = max.saturating_sub(rare.delivered_before);
                 lines.extend_from_slice(&unsubscribe_line(sid, Some(left)));
             }
         }
         lines
+    }
+
+    /// The lines that end the subscriptions of queue groups.
+    pub(crate) fn leave_queue_groups(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (sid, entry) in self.table.iter() {
+            if entry.is_grouped() && entry.is_held() {
+                encode::unsubscribe(&mut lines, sid, None);
+            }
+        }
+        lines
+    }
+
+    /// The connection moved to has sent a message.
+    pub(crate) fn note_moved(&mut self, sid: u64) {
+        if let Some(entry) = self.table.get_mut(sid) {
+            let rare = entry.rare();
+            rare.moved = rare.moved.saturating_add(1);
+        }
+    }
+
+    /// Whether each of its messages goes to one connection only.
+    pub(crate) fn is_grouped(&self, sid: u64) -> bool {
+        self.table.get(sid).is_some_and(Entry::is_grouped)
     }
 
     pub(crate) const fn len(&self) -> usize {

@@ -1,10 +1,12 @@
 //! Tests of the session: dialogues with a server, told line by line.
 
 use super::*;
+use crate::session::auth::Auth;
 use crate::session::redial::SETTLED_TIME;
 use crate::session::{OutboxLimits, WriteBatch};
 use crate::subject::SubjectRef;
 use crate::wire::encode::Publish;
+use crate::wire::{Limits, Parser, Step as ParserStep};
 
 const SECOND: Duration = Duration::from_secs(1);
 const INFO: &[u8] = br#"{"headers":true,"max_payload":100}"#;
@@ -13,6 +15,8 @@ struct Dialogue {
     session: Session,
     outbox: Outbox,
     now: Duration,
+    /// The link dialed last.
+    link: u64,
 }
 
 impl Dialogue {
@@ -22,12 +26,14 @@ impl Dialogue {
 
     fn with(servers: &str, change: impl FnOnce(&mut SessionOptions)) -> Self {
         let mut options = SessionOptions::new(ServerAddr::parse_list(servers).unwrap());
+        options.keeps_server_order = true;
         change(&mut options);
         let outbox = Outbox::new(OutboxLimits::default());
         Self {
             session: Session::new(options, 1, Duration::ZERO),
             outbox,
             now: Duration::ZERO,
+            link: 0,
         }
     }
 
@@ -44,16 +50,44 @@ impl Dialogue {
 
     fn dial(&mut self) {
         assert!(self.actions().starts_with("dial "));
-        self.session.handle_connected(self.now);
+        self.open();
+    }
+
+    fn open(&mut self) {
+        self.session
+            .handle_connected(self.link, self.now, &mut self.outbox);
     }
 
     fn hear(&mut self, op: ServerOp<'_>) -> Heard {
-        self.session.handle_op(self.now, &op, &mut self.outbox)
+        self.hear_on(self.link, op)
+    }
+
+    fn hear_on(&mut self, link: u64, op: ServerOp<'_>) -> Heard {
+        self.session
+            .handle_op(link, self.now, &op, &mut self.outbox)
     }
 
     fn lose(&mut self) {
+        self.lose_link(self.link);
+    }
+
+    fn lose_link(&mut self, link: u64) {
         self.session
-            .handle_disconnected(self.now, LinkError::Closed, &mut self.outbox);
+            .handle_disconnected(link, self.now, LinkError::Closed, &mut self.outbox);
+    }
+
+    /// Hands a message to the session; returns the payloads that it tells, at once or now.
+    fn message(&mut self, link: u64, sid: u64, payload: &str) -> String {
+        let told = self.session.handle_message(link, message(sid, payload));
+        let mut payloads: Vec<String> = told.iter().map(payload_of).collect();
+        payloads.extend(self.held());
+        payloads.join(" ")
+    }
+
+    fn held(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.session.poll_message())
+            .map(|message| payload_of(&message))
+            .collect()
     }
 
     fn wait(&mut self, time: Duration) {
@@ -85,10 +119,14 @@ impl Dialogue {
         let mut words = Vec::new();
         while let Some(action) = self.session.poll_action(self.now, &mut self.outbox) {
             words.push(match action {
-                Action::Dial(server) => format!("dial {server}"),
-                Action::StartTls(_) => "tls".into(),
-                Action::Send(bytes) => String::from_utf8(bytes).unwrap(),
-                Action::Hang => "hang".into(),
+                Action::Dial { link, server } => {
+                    self.link = link;
+                    format!("dial {server}")
+                }
+                Action::StartTls { .. } => "tls".into(),
+                Action::Authenticate { .. } => "authenticate".into(),
+                Action::Send { bytes, .. } => String::from_utf8(bytes).unwrap(),
+                Action::Hang { .. } => "hang".into(),
                 Action::Finish => "finish".into(),
             });
         }
@@ -106,6 +144,11 @@ impl Dialogue {
                 Event::DialFailed { reason, .. } => format!("failed: {reason}"),
                 Event::ServerError { text } => format!("said {text}"),
                 Event::LameDuck => "lame duck".into(),
+                Event::ServersDiscovered { servers } => format!("discovered {servers:?}"),
+                Event::Moved(moved) => format!(
+                    "moved {} {}, {} in doubt, {} copies",
+                    moved.from, moved.to, moved.in_doubt, moved.copies
+                ),
                 Event::SubscriptionRefused(refusal) | Event::PublishRefused(refusal) => {
                     format!("refused {}", refusal.subject)
                 }
@@ -129,11 +172,24 @@ impl Dialogue {
     }
 }
 
+fn message(sid: u64, payload: &str) -> Message {
+    let text = format!("MSG a {sid} {}\r\n{payload}\r\n", payload.len());
+    let mut parser = Parser::of_server(Limits::SERVER_OPS);
+    match parser.next(text.as_bytes()) {
+        Ok(ParserStep::Frame(frame)) => frame.message(text.into()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn payload_of(message: &Message) -> String {
+    String::from_utf8_lossy(message.payload()).into_owned()
+}
+
 #[test]
 fn the_client_introduces_itself_only_after_info() {
     let mut dialogue = Dialogue::new("h");
     assert_eq!(dialogue.actions(), "dial nats://h:4222");
-    dialogue.session.handle_connected(Duration::ZERO);
+    dialogue.open();
     dialogue.publish();
     assert_eq!(
         (dialogue.actions(), dialogue.written()),
@@ -230,7 +286,7 @@ fn subscriptions_and_waiting_messages_survive_a_lost_connection() {
         "dial nats://h:4222",
         "the first attempt comes at once"
     );
-    dialogue.session.handle_connected(dialogue.now);
+    dialogue.open();
     dialogue.hear(ServerOp::Info { json: INFO });
     dialogue.hear(ServerOp::Pong);
     assert_eq!(dialogue.told(), "connected 2");
@@ -326,7 +382,7 @@ fn a_late_pong_does_not_close_the_connection() {
     dialogue.wait(SECOND * 10);
     assert_eq!(dialogue.written(), "PING\r\n");
     dialogue.now = dialogue.now.checked_add(SECOND * 9).unwrap();
-    dialogue.session.handle_bytes(dialogue.now);
+    dialogue.session.handle_bytes(dialogue.link, dialogue.now);
     assert_eq!(dialogue.hear(ServerOp::Pong), Heard::Pong(1));
     dialogue.wait(SECOND);
     assert!(dialogue.session.is_connected());
@@ -392,9 +448,266 @@ fn a_server_that_talks_and_never_answers_is_asked_once() {
     let mut dialogue = Dialogue::connected("h");
     for _ in 0..5 {
         dialogue.wait(SECOND * 10);
-        dialogue.session.handle_bytes(dialogue.now);
+        dialogue.session.handle_bytes(dialogue.link, dialogue.now);
         dialogue.hear(ServerOp::Ok);
     }
     assert_eq!(dialogue.written(), "PING\r\n");
     assert!(dialogue.session.is_connected());
+}
+
+const LAME_DUCK: &[u8] = br#"{"headers":true,"ldm":true}"#;
+
+/// A dialogue on link 1 with a subscription (sid 1), whose server has said that it is about to stop;
+/// the other server is being dialed on link 2.
+fn leaving(change: impl FnOnce(&mut SessionOptions)) -> Dialogue {
+    let mut dialogue = Dialogue::with("one,two", change);
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    let filter = Filter::new("a").unwrap();
+    dialogue
+        .session
+        .subscribe(filter, None, 0, &mut dialogue.outbox)
+        .unwrap();
+    dialogue.publish();
+    dialogue.written();
+    dialogue.hear(ServerOp::Info { json: LAME_DUCK });
+    dialogue.told();
+    let actions = dialogue.actions();
+    assert!(actions.ends_with("dial nats://two:4222"), "{actions}");
+    assert_eq!(dialogue.link, 2);
+    dialogue
+}
+
+/// The same, with both links up.
+fn overlapping() -> Dialogue {
+    let mut dialogue = leaving(|_| {});
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.actions();
+    assert_eq!(dialogue.hear(ServerOp::Pong), Heard::Connected(2));
+    assert_eq!(dialogue.actions(), "PING\r\n|SUB a 1\r\nPING\r\n");
+    dialogue
+}
+
+#[test]
+fn a_session_moves_before_a_server_in_lame_duck_mode_ends() {
+    let mut dialogue = overlapping();
+    assert_eq!(dialogue.message(1, 1, "a"), "a", "the old link tells");
+    assert_eq!(dialogue.message(2, 1, "a"), "", "the new one holds");
+    assert_eq!(dialogue.message(2, 1, "b"), "");
+    dialogue.publish();
+    assert_eq!(
+        dialogue.written(),
+        "",
+        "nothing before the old one confirms"
+    );
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.written(), "PUB a 1\r\nx\r\n");
+    dialogue.hear_on(2, ServerOp::Pong);
+    assert_eq!(dialogue.message(1, 1, "b"), "b");
+    dialogue.wait(SECOND / 4);
+    assert_eq!(dialogue.actions(), "PING\r\n", "have you said all?");
+    assert_eq!(dialogue.message(1, 1, "c"), "c");
+    assert_eq!(dialogue.message(2, 1, "d"), "");
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "hang");
+    assert_eq!(dialogue.held(), ["d"]);
+    assert_eq!(dialogue.message(2, 1, "c"), "", "a late copy");
+    assert_eq!(dialogue.message(2, 1, "e"), "e");
+    assert_eq!(dialogue.written(), "PING\r\n");
+    dialogue.hear_on(2, ServerOp::Pong);
+    assert!(!dialogue.session.is_moving());
+    assert_eq!(
+        dialogue.told(),
+        "moved nats://one:4222 nats://two:4222, 0 in doubt, 3 copies"
+    );
+    assert_eq!(
+        dialogue.message(2, 1, "c"),
+        "c",
+        "a new message like an old one"
+    );
+}
+
+#[test]
+fn a_flush_begun_on_the_old_server_is_answered_by_it() {
+    let mut dialogue = leaving(|_| {});
+    assert_eq!(dialogue.outbox.ping(), Some(1));
+    assert_eq!(dialogue.written(), "PING\r\n");
+    assert_eq!(dialogue.outbox.ping(), Some(2));
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    assert_eq!(dialogue.hear_on(1, ServerOp::Pong), Heard::Pong(1));
+    assert_eq!(dialogue.written(), "", "not yet confirmed");
+    assert_eq!(dialogue.hear_on(1, ServerOp::Pong), Heard::Nothing);
+    assert_eq!(dialogue.written(), "PING\r\n");
+    assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Nothing);
+    assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Pong(2));
+}
+
+#[test]
+fn an_old_server_that_dies_before_it_confirms_leaves_messages_in_doubt() {
+    let mut dialogue = overlapping();
+    assert_eq!(dialogue.message(1, 1, "a"), "a");
+    assert_eq!(dialogue.message(2, 1, "a"), "");
+    assert_eq!(dialogue.message(2, 1, "b"), "");
+    dialogue.lose_link(1);
+    assert_eq!(dialogue.held(), ["b"]);
+    assert!(dialogue.session.is_connected());
+    dialogue.publish();
+    assert_eq!(dialogue.written(), "PING\r\nPUB a 1\r\nx\r\n");
+    dialogue.hear_on(2, ServerOp::Pong);
+    dialogue.hear_on(2, ServerOp::Pong);
+    assert_eq!(
+        dialogue.told(),
+        "moved nats://one:4222 nats://two:4222, 1 in doubt, 1 copies"
+    );
+}
+
+#[test]
+fn a_new_server_that_dies_while_both_serve_takes_the_old_one_along() {
+    let mut dialogue = overlapping();
+    assert_eq!(dialogue.message(2, 1, "a"), "");
+    dialogue.lose_link(2);
+    assert_eq!(dialogue.held(), ["a"], "nothing that came is lost");
+    assert_eq!(
+        dialogue.told(),
+        "lost, 1 in doubt: server closed the connection"
+    );
+    assert!(dialogue.actions().starts_with("hang"));
+    assert!(!dialogue.session.is_moving() && !dialogue.session.is_connected());
+}
+
+#[test]
+fn a_move_does_not_wait_for_ever() {
+    let mut dialogue = overlapping();
+    dialogue.hear_on(1, ServerOp::Pong);
+    dialogue.hear_on(2, ServerOp::Pong);
+    dialogue.wait(SECOND);
+    assert_eq!(dialogue.actions(), "PING\r\n");
+    for _ in 0..5 {
+        dialogue.session.handle_bytes(2, dialogue.now);
+        dialogue.wait(SECOND);
+    }
+    assert_eq!(dialogue.actions(), "hang", "the old server never answered");
+    assert!(dialogue.session.is_connected());
+}
+
+#[test]
+fn a_queue_group_is_left_as_soon_as_the_new_member_is_known() {
+    let mut dialogue = leaving(|_| {});
+    let filter = Filter::new("q").unwrap();
+    let group = QueueGroup::new("g").unwrap();
+    dialogue
+        .session
+        .subscribe(filter, Some(group), 0, &mut dialogue.outbox)
+        .unwrap();
+    dialogue.written();
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.actions();
+    dialogue.hear(ServerOp::Pong);
+    assert_eq!(
+        dialogue.actions(),
+        "PING\r\n|SUB a 1\r\nSUB q g 2\r\nPING\r\n"
+    );
+    dialogue.hear_on(2, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "UNSUB 2\r\n");
+    assert_eq!(dialogue.message(2, 2, "same"), "same");
+    assert_eq!(dialogue.message(1, 2, "same"), "same", "another message");
+}
+
+#[test]
+fn a_maximum_is_kept_across_a_move() {
+    let mut dialogue = leaving(|_| {});
+    dialogue.session.limit(1, 4, &mut dialogue.outbox);
+    dialogue.written();
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.actions();
+    dialogue.hear(ServerOp::Pong);
+    for payload in ["a", "b"] {
+        assert_eq!(dialogue.message(1, 1, payload), payload);
+        dialogue.session.route(1);
+        assert_eq!(dialogue.message(2, 1, payload), "");
+    }
+    dialogue.lose_link(1);
+    dialogue.actions();
+    dialogue.hear_on(2, ServerOp::Pong);
+    dialogue.hear_on(2, ServerOp::Pong);
+    // The new server has sent two copies; two messages are left.
+    assert_eq!(dialogue.actions(), "UNSUB 1 4\r\n");
+}
+
+#[test]
+fn without_another_server_a_lame_duck_is_kept_to_its_end() {
+    let mut dialogue = Dialogue::connected("h");
+    dialogue.hear(ServerOp::Info { json: LAME_DUCK });
+    assert_eq!(
+        (dialogue.told(), dialogue.actions()),
+        ("lame duck".into(), String::new())
+    );
+    assert!(dialogue.session.poll_timeout().unwrap() > dialogue.now);
+}
+
+#[test]
+fn servers_that_info_names_join_the_pool() {
+    let mut dialogue = Dialogue::connected("h");
+    let json = br#"{"connect_urls":["h:4222","x:1"]}"#;
+    dialogue.hear(ServerOp::Info { json });
+    assert_eq!(dialogue.told(), "discovered [nats://x:1]");
+    dialogue.wait(SECOND);
+    dialogue.lose();
+    assert_eq!(dialogue.actions(), "dial nats://x:1");
+}
+
+#[test]
+fn a_forced_reconnect_dials_at_once() {
+    let mut dialogue = Dialogue::connected("one,two");
+    dialogue
+        .session
+        .reconnect(dialogue.now, &mut dialogue.outbox);
+    assert_eq!(dialogue.actions(), "hang|dial nats://two:4222");
+    assert!(dialogue.told().starts_with("lost, 0 in doubt: left for"));
+}
+
+#[test]
+fn a_lost_connection_ends_a_session_that_may_not_dial_again() {
+    let mut dialogue = Dialogue::with("h", |options| options.redial.attempts_max = Some(0));
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    dialogue.wait(SECOND);
+    dialogue.actions();
+    dialogue.told();
+    dialogue.lose();
+    assert_eq!(dialogue.actions(), "finish");
+    assert!(
+        dialogue
+            .told()
+            .ends_with("closed: all attempts to connect are used up")
+    );
+}
+
+#[test]
+fn the_owner_is_asked_for_credentials_with_each_fresh_nonce() {
+    let mut dialogue = Dialogue::with("h", |options| options.auth = Auth::Asked);
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info {
+        json: br#"{"nonce":"abc"}"#,
+    });
+    let action = dialogue
+        .session
+        .poll_action(dialogue.now, &mut dialogue.outbox);
+    assert!(
+        matches!(&action, Some(Action::Authenticate { nonce: Some(nonce), .. }) if nonce == "abc"),
+        "{action:?}"
+    );
+    let credentials = Ok(Credentials::token("t"));
+    let now = dialogue.now;
+    dialogue
+        .session
+        .handle_credentials(1, now, credentials, &mut dialogue.outbox);
+    assert!(dialogue.actions().contains(r#""auth_token":"t""#));
 }

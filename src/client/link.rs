@@ -1,0 +1,240 @@
+//! One link to a server: a socket that is being opened, then bytes both ways.
+
+use std::fmt;
+use std::future::Future;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+use crate::session::{LinkError, WriteBatch};
+use crate::wire::{Limits, Parser};
+
+use super::shared::Shared;
+use super::transport::BoxedTransport;
+
+/// Room made for each socket read.
+pub(super) const READ_BYTES: usize = 256 << 10;
+
+/// Less room than this left, and the next buffer is begun.
+const READ_BYTES_MIN: usize = 16 << 10;
+
+/// Slices handed to one vectored write.
+const SLICES_MAX: usize = 64;
+
+/// Opens a socket, or begins TLS on one.
+type Opening = Pin<Box<dyn Future<Output = Result<BoxedTransport, LinkError>> + Send>>;
+
+pub(super) struct Link {
+    number: u64,
+    stage: Stage,
+    pub(super) parser: Parser,
+    /// Bytes that were read and are not yet whole frames.
+    pub(super) buffer: BytesMut,
+    /// Whether `buffer` may hold whole frames.
+    pub(super) has_unparsed: bool,
+    /// Whether nothing more is read for now.
+    pub(super) is_held: bool,
+    /// What the session asked to write, behind the batch that was begun.
+    urgent: BytesMut,
+    batch: WriteBatch,
+    is_flushed: bool,
+}
+
+enum Stage {
+    Dialing(Opening),
+    StartingTls(Opening),
+    Open(BoxedTransport),
+    /// The socket was given away.
+    Gone,
+}
+
+/// What has happened to a link that was being opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opened {
+    Socket,
+    Tls,
+    /// It is open since before.
+    Already,
+}
+
+impl Link {
+    pub(super) fn dialing(number: u64, opening: Opening) -> Self {
+        Self {
+            number,
+            stage: Stage::Dialing(opening),
+            parser: Parser::of_server(Limits::SERVER_OPS),
+            buffer: BytesMut::new(),
+            has_unparsed: false,
+            is_held: false,
+            urgent: BytesMut::new(),
+            batch: WriteBatch::default(),
+            is_flushed: true,
+        }
+    }
+
+    /// Begins TLS with what `start` makes of the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::InfoMalformed`] when bytes follow INFO: whoever put them there could speak in
+    /// the server's name.
+    pub(super) fn start_tls(
+        &mut self,
+        start: impl FnOnce(BoxedTransport) -> Opening,
+    ) -> Result<(), LinkError> {
+        if !self.buffer.is_empty() {
+            let text = format!("{} bytes follow it before TLS", self.buffer.len());
+            return Err(LinkError::InfoMalformed(text));
+        }
+        if let Stage::Open(stream) = std::mem::replace(&mut self.stage, Stage::Gone) {
+            self.stage = Stage::StartingTls(start(stream));
+        }
+        Ok(())
+    }
+
+    /// Queues bytes ahead of the outbox.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.urgent.extend_from_slice(bytes);
+    }
+
+    /// Goes on opening the socket, or beginning TLS.
+    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Opened, LinkError>> {
+        let (opening, opened) = match &mut self.stage {
+            Stage::Dialing(opening) => (opening, Opened::Socket),
+            Stage::StartingTls(opening) => (opening, Opened::Tls),
+            Stage::Open(_) => return Poll::Ready(Ok(Opened::Already)),
+            Stage::Gone => return Poll::Pending,
+        };
+        let stream = ready!(opening.as_mut().poll(cx))?;
+        self.stage = Stage::Open(stream);
+        Poll::Ready(Ok(opened))
+    }
+
+    /// Writes the batch that was begun, what is urgent, and, if this link `is_writing`, the outbox,
+    /// until the socket or they have had enough.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+        is_writing: bool,
+    ) -> Poll<Result<(), LinkError>> {
+        let Stage::Open(stream) = &mut self.stage else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut stream = Pin::new(stream);
+        loop {
+            if !self.batch.is_finished() {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let filled = self.batch.fill(&mut slices);
+                let slices = slices.get(..filled).unwrap_or_default();
+                let written = ready!(stream.as_mut().poll_write_vectored(cx, slices))?;
+                self.batch.advance(some(written)?);
+                self.is_flushed = false;
+                continue;
+            }
+            if !self.urgent.is_empty() {
+                let written = ready!(stream.as_mut().poll_write(cx, &self.urgent))?;
+                self.urgent.advance(some(written)?);
+                if self.urgent.is_empty() {
+                    self.urgent = BytesMut::new();
+                }
+                self.is_flushed = false;
+                continue;
+            }
+            if !is_writing || !shared.outbox().outbox.take(&mut self.batch) {
+                break;
+            }
+            shared.room.notify_waiters();
+        }
+        if !self.is_flushed {
+            ready!(stream.as_mut().poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &Shared,
+    ) -> Poll<Result<(), LinkError>> {
+        let Stage::Open(stream) = &mut self.stage else {
+            return Poll::Pending;
+        };
+        if self.is_held {
+            return Poll::Pending;
+        }
+        if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
+            shared.core().leave_buffer(READ_BYTES);
+            // Memory grows with what has arrived, never with what a frame declares.
+            let len = self.buffer.len();
+            self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));
+        }
+        let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer))?;
+        if count == 0 {
+            return Poll::Ready(Err(LinkError::Closed));
+        }
+        self.has_unparsed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the socket; `last_words` are written first, behind what was begun.
+    pub(super) async fn close(self, last_words: Option<WriteBatch>) -> std::io::Result<()> {
+        let Stage::Open(mut stream) = self.stage else {
+            return Ok(());
+        };
+        if let Some(mut last_words) = last_words {
+            let mut batch = self.batch;
+            write_all(&mut stream, &mut batch).await?;
+            write_all(&mut stream, &mut last_words).await?;
+        }
+        stream.shutdown().await
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns true when this link would take from the outbox if there were anything.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Open(_)) && self.batch.is_finished()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Link")
+            .field("number", &self.number)
+            .field("buffered_bytes", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn write_all(stream: &mut BoxedTransport, batch: &mut WriteBatch) -> std::io::Result<()> {
+    while !batch.is_finished() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = batch.fill(&mut slices);
+        let written = stream
+            .write_vectored(slices.get(..filled).unwrap_or_default())
+            .await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        batch.advance(written);
+    }
+    stream.flush().await
+}
+
+/// A socket that takes nothing is closed.
+fn some(written: usize) -> Result<usize, LinkError> {
+    if written == 0 {
+        Err(LinkError::Closed)
+    } else {
+        Ok(written)
+    }
+}

@@ -1,0 +1,175 @@
+//! The session's part in a move: what it asks of both links, and when.
+
+use std::time::Duration;
+
+use crate::session::action::Action;
+use crate::session::event::{Event, LinkError, Moved};
+use crate::session::moving::{Move, OldPong};
+use crate::session::outbox::Outbox;
+use crate::session::refusal::told;
+use crate::wire::{ServerError, ServerOp, encode};
+
+use super::{Connection, Heard, Session};
+
+impl Session {
+    /// The new link serves from now on; the old one tells what it has.
+    pub(super) fn begin_move(&mut self, old: Connection, now: Duration, outbox: &mut Outbox) {
+        let Some(current) = &self.current else {
+            return;
+        };
+        let (link, to) = (current.link, current.server.clone());
+        let pings_owed = outbox.suspend();
+        let deadline = now
+            .saturating_add(self.options.move_overlap)
+            .saturating_add(self.options.connect_timeout);
+        self.send_ping(old.link, Vec::new());
+        let lines = self.subscriptions.restore();
+        self.send_ping(link, lines);
+        self.moving = Some(Move::new(
+            old.link, old.server, to, pings_owed, deadline, self.seed,
+        ));
+    }
+
+    /// An operation of the server that is being left.
+    pub(super) fn handle_old_op(
+        &mut self,
+        now: Duration,
+        op: &ServerOp<'_>,
+        outbox: &mut Outbox,
+    ) -> Heard {
+        let Some(moving) = &mut self.moving else {
+            return Heard::Nothing;
+        };
+        match op {
+            ServerOp::Pong => match moving.handle_old_pong() {
+                OldPong::OfOutbox => {
+                    return outbox.handle_pong().map_or(Heard::Nothing, Heard::Pong);
+                }
+                OldPong::Confirms => {
+                    outbox.resume(0);
+                    self.handle_move_timeout(now, outbox);
+                }
+                OldPong::HasSaidAll => self.hang_old(outbox),
+                OldPong::Nothing => {}
+            },
+            ServerOp::Ping => {
+                if let Some(link) = moving.old_link()
+                    && moving.handle_old_ping()
+                {
+                    let mut bytes = Vec::new();
+                    encode::pong(&mut bytes);
+                    self.actions.push_back(Action::Send { link, bytes });
+                }
+            }
+            ServerOp::Err { text } => {
+                let text = told(text);
+                if !ServerError::new(text.as_bytes()).closes() {
+                    self.report(Event::ServerError { text });
+                }
+            }
+            ServerOp::Info { .. } | ServerOp::Ok | ServerOp::Msg(_) => {}
+        }
+        Heard::Nothing
+    }
+
+    pub(super) fn handle_move_timeout(&mut self, now: Duration, outbox: &mut Outbox) {
+        let Some(moving) = &mut self.moving else {
+            return;
+        };
+        let Some(old) = moving.old_link() else {
+            return;
+        };
+        if now >= moving.deadline() {
+            if !moving.is_registered() {
+                // The new server does not answer: it is no better than the old one.
+                if let Some(link) = self.writing_link() {
+                    self.fail(link, now, LinkError::HandshakeTimeout, outbox);
+                }
+                return;
+            }
+            return self.hang_old(outbox);
+        }
+        if moving.handle_timeout(now) {
+            self.send_ping(old, Vec::new());
+        }
+    }
+
+    /// Members of a queue group get each message once, so the old one leaves as soon as the new one is known.
+    pub(super) fn leave_queue_groups(&mut self) {
+        let Some(link) = self.old_link() else {
+            return;
+        };
+        let bytes = self.subscriptions.leave_queue_groups();
+        if !bytes.is_empty() {
+            self.actions.push_back(Action::Send { link, bytes });
+        }
+    }
+
+    /// Nothing more is wanted of the old link.
+    fn hang_old(&mut self, outbox: &mut Outbox) {
+        if let Some(link) = self.old_link() {
+            self.actions.retain(|action| action.link() != Some(link));
+            self.actions.push_back(Action::Hang { link });
+            self.handle_old_gone(outbox);
+        }
+    }
+
+    /// The old link is gone: what the new one held is told.
+    pub(super) fn handle_old_gone(&mut self, outbox: &mut Outbox) {
+        let Some(moving) = &mut self.moving else {
+            return;
+        };
+        if !moving.is_confirmed() {
+            let in_doubt = outbox.resume(moving.pings_owed());
+            moving.note_in_doubt(in_doubt);
+        }
+        let held = moving.handle_old_gone(outbox.ping());
+        self.messages.extend(held);
+    }
+
+    /// No copy can come any more.
+    pub(super) fn end_move(&mut self, now: Duration) {
+        let Some(moving) = self.moving.take() else {
+            return;
+        };
+        if let Some(link) = self.writing_link() {
+            let bytes = self.subscriptions.settle();
+            if !bytes.is_empty() {
+                self.actions.push_back(Action::Send { link, bytes });
+            }
+        }
+        self.tell_move(&moving);
+        self.look_for_another(now);
+    }
+
+    /// The new link is lost, or the session ends: the old one goes with it. What was published to
+    /// either is in doubt, and the outbox counts it.
+    pub(super) fn abandon_move(&mut self) {
+        let Some(mut moving) = self.moving.take() else {
+            return;
+        };
+        match moving.old_link() {
+            Some(link) => {
+                self.actions.retain(|action| action.link() != Some(link));
+                self.actions.push_back(Action::Hang { link });
+                self.messages.extend(moving.handle_old_gone(None));
+            }
+            None => self.tell_move(&moving),
+        }
+    }
+
+    fn tell_move(&mut self, moving: &Move) {
+        self.report(Event::Moved(Box::new(Moved {
+            from: moving.from().clone(),
+            to: moving.to().clone(),
+            generation: self.generation,
+            in_doubt: moving.in_doubt(),
+            copies: moving.copies(),
+        })));
+    }
+
+    fn send_ping(&mut self, link: u64, mut bytes: Vec<u8>) {
+        encode::ping(&mut bytes);
+        self.actions.push_back(Action::Send { link, bytes });
+    }
+}

@@ -1,0 +1,302 @@
+//! Moves a session to another server before the old one ends.
+//!
+//! ```text
+//!   old link   ...messages... PING . . . PONG ...messages... PING . PONG  hang
+//!   new link   SUBs PING . . PONG . . . . (messages are held) . . . . . . then they are told
+//!                                  |<------- overlap ------>|
+//! ```
+//!
+//! While both links serve, the old one goes on telling messages and the new one holds its own, so
+//! that the order of each publisher is kept. When the old server has said all, the held messages
+//! follow, without those that the old link told already. Messages of queue groups go to one link
+//! only, and are told as they come.
+//!
+//! Two messages are taken for copies of one when subscription, subject, reply, headers and payload
+//! are the same. Publishers that repeat themselves to the byte within the overlap may thus lose one
+//! of two such messages.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use crate::wire::{HeaderBlock, Message};
+
+use super::server_addr::ServerAddr;
+
+/// Messages of the old link that are remembered; of more, copies may be told twice.
+const REMEMBERED_MAX: usize = 1 << 20;
+
+/// Bytes of messages that the new link may hold; beyond it nothing is read from it for a while.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// PINGs of the old server that are answered: it has no reason to send many now.
+const PONGS_MAX: u32 = 16;
+
+#[derive(Debug)]
+pub(crate) struct Move {
+    old_link: u64,
+    from: ServerAddr,
+    to: ServerAddr,
+    stage: Stage,
+    is_registered: bool,
+    /// Whether the old server has confirmed what was published to it.
+    is_confirmed: bool,
+    /// Answers that the old server owes to PINGs out of the outbox.
+    pings_owed: usize,
+    pongs_sent: u32,
+    deadline: Duration,
+    in_doubt: u64,
+    seen: HashMap<u128, u32>,
+    remembered: usize,
+    held: Vec<Message>,
+    held_bytes: usize,
+    copies: u64,
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The new server, then its cluster, gets to know where we are. Without a moment: the new server
+    /// has not yet answered the PING behind our subscriptions.
+    Overlapping { until: Option<Duration> },
+    /// The old server was asked whether it has said all.
+    Leaving,
+    /// The old link is gone; until this PING of the new one is answered, copies may come.
+    Echoing { ping: Option<u64> },
+}
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It is told now.
+    Tell(Message),
+    /// It waits, or is a copy of one that was told.
+    Keep,
+}
+
+/// What an answer of the old server means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OldPong {
+    /// One of the outbox's PINGs.
+    OfOutbox,
+    /// What was published to it has arrived.
+    Confirms,
+    /// It has said all.
+    HasSaidAll,
+    Nothing,
+}
+
+impl Move {
+    /// Begins with both links up. `pings_owed`: PINGs that were written to the old link out of the
+    /// outbox and are unanswered; one more follows them.
+    pub(crate) fn new(
+        old_link: u64,
+        from: ServerAddr,
+        to: ServerAddr,
+        pings_owed: usize,
+        deadline: Duration,
+        seed: u64,
+    ) -> Self {
+        Self {
+            old_link,
+            from,
+            to,
+            stage: Stage::Overlapping { until: None },
+            is_registered: false,
+            is_confirmed: false,
+            pings_owed,
+            pongs_sent: 0,
+            deadline,
+            in_doubt: 0,
+            seen: HashMap::new(),
+            remembered: 0,
+            held: Vec::new(),
+            held_bytes: 0,
+            copies: 0,
+            seed,
+        }
+    }
+
+    /// Sorts a message of a subscription without a queue group.
+    pub(crate) fn handle_message(&mut self, link: u64, message: Message) -> Verdict {
+        if link == self.old_link {
+            self.remember(&message);
+            return Verdict::Tell(message);
+        }
+        if matches!(self.stage, Stage::Echoing { .. }) {
+            return if self.is_copy(&message) {
+                Verdict::Keep
+            } else {
+                Verdict::Tell(message)
+            };
+        }
+        self.held_bytes = self.held_bytes.saturating_add(message.frame_len());
+        self.held.push(message);
+        Verdict::Keep
+    }
+
+    /// The new server answered the PING behind our subscriptions. Returns true the first time.
+    pub(crate) fn handle_registered(&mut self, now: Duration, overlap: Duration) -> bool {
+        if self.is_registered {
+            return false;
+        }
+        self.is_registered = true;
+        if let Stage::Overlapping { until } = &mut self.stage {
+            *until = Some(now.saturating_add(overlap));
+        }
+        true
+    }
+
+    /// The old server answered a PING.
+    pub(crate) const fn handle_old_pong(&mut self) -> OldPong {
+        if self.pings_owed > 0 {
+            self.pings_owed = self.pings_owed.saturating_sub(1);
+            return OldPong::OfOutbox;
+        }
+        if !self.is_confirmed {
+            self.is_confirmed = true;
+            return OldPong::Confirms;
+        }
+        match self.stage {
+            Stage::Leaving => OldPong::HasSaidAll,
+            Stage::Overlapping { .. } | Stage::Echoing { .. } => OldPong::Nothing,
+        }
+    }
+
+    /// Whether the old server's PING is to be answered.
+    pub(crate) const fn handle_old_ping(&mut self) -> bool {
+        self.pongs_sent = self.pongs_sent.saturating_add(1);
+        self.pongs_sent <= PONGS_MAX
+    }
+
+    /// Returns true when the overlap is over and the old server is to be asked whether it has said
+    /// all.
+    pub(crate) fn handle_timeout(&mut self, now: Duration) -> bool {
+        match self.stage {
+            Stage::Overlapping { until: Some(until) } if now >= until && self.is_confirmed => {
+                self.stage = Stage::Leaving;
+                true
+            }
+            Stage::Overlapping { .. } | Stage::Leaving | Stage::Echoing { .. } => false,
+        }
+    }
+
+    /// The old link is gone. Returns what was held, without the copies.
+    pub(crate) fn handle_old_gone(&mut self, ping: Option<u64>) -> Vec<Message> {
+        self.stage = Stage::Echoing { ping };
+        self.held_bytes = 0;
+        let mut held = std::mem::take(&mut self.held);
+        held.retain(|message| !self.is_copy(message));
+        held
+    }
+
+    /// The new server answered the outbox's PING with this number. Returns true when no copy can
+    /// come any more.
+    pub(crate) fn is_over_at(&self, number: u64) -> bool {
+        match self.stage {
+            Stage::Echoing { ping } => ping.is_none_or(|ping| number >= ping),
+            Stage::Overlapping { .. } | Stage::Leaving => false,
+        }
+    }
+
+    /// Messages published to the old server that it did not confirm before it was gone.
+    pub(crate) const fn note_in_doubt(&mut self, in_doubt: u64) {
+        self.is_confirmed = true;
+        self.in_doubt = in_doubt;
+    }
+
+    /// When to call [`Move::handle_timeout`]; the old link's end is not waited for after it.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Overlapping { until: Some(until) } if self.is_confirmed => {
+                Some(until.min(self.deadline))
+            }
+            Stage::Overlapping { .. } | Stage::Leaving => Some(self.deadline),
+            Stage::Echoing { .. } => None,
+        }
+    }
+
+    /// The old link, while it serves.
+    pub(crate) const fn old_link(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Echoing { .. } => None,
+            Stage::Overlapping { .. } | Stage::Leaving => Some(self.old_link),
+        }
+    }
+
+    pub(crate) const fn is_registered(&self) -> bool {
+        self.is_registered
+    }
+
+    pub(crate) const fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+
+    pub(crate) const fn is_full(&self) -> bool {
+        self.held_bytes >= HELD_BYTES_MAX
+    }
+
+    pub(crate) const fn pings_owed(&self) -> usize {
+        self.pings_owed
+    }
+
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) const fn from(&self) -> &ServerAddr {
+        &self.from
+    }
+
+    pub(crate) const fn to(&self) -> &ServerAddr {
+        &self.to
+    }
+
+    pub(crate) const fn in_doubt(&self) -> u64 {
+        self.in_doubt
+    }
+
+    /// Messages that came twice and were told once.
+    pub(crate) const fn copies(&self) -> u64 {
+        self.copies
+    }
+
+    fn remember(&mut self, message: &Message) {
+        if self.remembered < REMEMBERED_MAX {
+            self.remembered = self.remembered.saturating_add(1);
+            let count = self.seen.entry(self.fingerprint(message)).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn is_copy(&mut self, message: &Message) -> bool {
+        let fingerprint = self.fingerprint(message);
+        let Some(count) = self.seen.get_mut(&fingerprint).filter(|count| **count > 0) else {
+            return false;
+        };
+        *count = count.saturating_sub(1);
+        self.copies = self.copies.saturating_add(1);
+        true
+    }
+
+    /// 128 bits over everything that the message says.
+    fn fingerprint(&self, message: &Message) -> u128 {
+        let half = |number: u8| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(self.seed);
+            hasher.write_u8(number);
+            for part in [
+                message.sid(),
+                message.subject(),
+                message.reply().unwrap_or_default(),
+                message.headers().map_or(&[][..], HeaderBlock::raw),
+                message.payload(),
+            ] {
+                hasher.write_usize(part.len());
+                hasher.write(part);
+            }
+            hasher.finish()
+        };
+        (u128::from(half(0)) << 64) | u128::from(half(1))
+    }
+}
