@@ -93,8 +93,6 @@ impl RealServer {
             let folder = Folder::new();
             let port = free_port();
             let name = format!("natseq-{}-{port}", std::process::id());
-            let text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"{name}\"\n{config}\n");
-            fs::write(folder.path.join("server.conf"), text).unwrap();
             let mut server = Self {
                 binary: binary.clone(),
                 port,
@@ -102,6 +100,7 @@ impl RealServer {
                 folder,
                 child: None,
             };
+            server.write_config(config);
             match server.try_run() {
                 Ok(()) => return server,
                 Err(said) => why = said,
@@ -136,6 +135,12 @@ impl RealServer {
         self.try_run().unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// Replaces what was added to its own lines, and has it read them again.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        self.write_config(config);
+        self.signal("HUP");
+    }
+
     /// `nats://127.0.0.1:port`.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address())
@@ -159,6 +164,12 @@ impl RealServer {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path.join("server.log")).unwrap_or_default()
+    }
+
+    fn write_config(&self, config: &str) {
+        let (port, name) = (self.port, &self.name);
+        let text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"{name}\"\n{config}\n");
+        fs::write(self.folder.path.join("server.conf"), text).unwrap();
     }
 
     fn try_run(&mut self) -> Result<(), String> {
