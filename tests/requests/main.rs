@@ -1,6 +1,6 @@
 //! Requests against real servers of every pinned version, and a hundred thousand cancelled ones.
 #![cfg(all(feature = "client", feature = "broker"))]
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,

@@ -1,6 +1,6 @@
 //! Subscriptions against real servers of every pinned version: limits, refusals, drains, many of them.
 #![cfg(all(feature = "client", feature = "broker"))]
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
