@@ -13,12 +13,15 @@
     reason = "a test may panic"
 )]
 
+#[path = "../support/scenarios.rs"]
+mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod catalogue;
 mod connection;
 mod handshake;
+mod many;
 mod outage;
 mod processes;
 mod rig;

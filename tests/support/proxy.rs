@@ -66,6 +66,8 @@ pub(crate) struct Passed {
     pub(crate) to_server: Vec<u8>,
     /// What the client got.
     pub(crate) to_client: Vec<u8>,
+    /// What the client said behind that into a half-open connection.
+    pub(crate) swallowed: Vec<u8>,
 }
 
 /// The proxy; ends with its connections when dropped.
@@ -368,7 +370,7 @@ async fn handed_on(shared: &Shared, number: usize, client: &mut TcpStream) -> io
         (orders.server, orders.is_silent, orders.is_recording)
     };
     if is_silent {
-        swallow(client, None, &mut orders, number).await;
+        swallow(client, None, &mut orders, number, None).await;
         return Ok(());
     }
     let Ok(mut server) = TcpStream::connect(address).await else {
@@ -413,7 +415,10 @@ async fn handed_on(shared: &Shared, number: usize, client: &mut TcpStream) -> io
     match cut {
         Cut::Reset => reset(client, &server)?,
         Cut::Close => close(client, &mut server).await,
-        Cut::Swallow => swallow(client, Some(&mut server), &mut orders, number).await,
+        Cut::Swallow => {
+            let recording = is_recorded.then_some(shared);
+            swallow(client, Some(&mut server), &mut orders, number, recording).await;
+        }
     }
     Ok(())
 }
@@ -451,25 +456,32 @@ async fn swallow(
     server: Option<&mut TcpStream>,
     orders: &mut watch::Receiver<Orders>,
     number: usize,
+    recording: Option<&Shared>,
 ) {
+    let heard = async {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while let Ok(count @ 1..) = client.read(&mut buffer).await {
+            if let Some(shared) = recording {
+                let passed = &mut shared.state().passed[number];
+                passed.swallowed.extend_from_slice(&buffer[..count]);
+            }
+        }
+    };
     let forgotten = async {
-        let mut nowhere = tokio::io::sink();
         match server {
             // The server may go; the client must not notice.
             Some(server) => {
-                let mut also_nowhere = tokio::io::sink();
+                let mut nowhere = tokio::io::sink();
                 let silent = async {
-                    let _ = tokio::io::copy(server, &mut also_nowhere).await;
+                    let _ = tokio::io::copy(server, &mut nowhere).await;
                     std::future::pending::<()>().await;
                 };
                 tokio::select! {
-                    _ = tokio::io::copy(client, &mut nowhere) => {}
+                    () = heard => {}
                     () = silent => {}
                 }
             }
-            None => {
-                let _ = tokio::io::copy(client, &mut nowhere).await;
-            }
+            None => heard.await,
         }
     };
     tokio::select! {
