@@ -113,6 +113,26 @@ impl RealServer {
         panic!("{why}");
     }
 
+    /// Starts two that are a cluster, and returns once each announces the other.
+    pub(crate) fn pair(binary: &ServerBinary, config: &str) -> [Self; 2] {
+        let routes = [free_port(), free_port()];
+        let pair = [0, 1].map(|at: usize| {
+            let (own, other) = (routes[at], routes[1 - at]);
+            let cluster = format!(
+                "cluster {{ name: \"pair\", listen: \"127.0.0.1:{own}\", routes: [\"nats://127.0.0.1:{other}\"] }}"
+            );
+            Self::start(binary, &format!("{config}\n{cluster}"))
+        });
+        let ports = pair.each_ref().map(|server| server.port.to_string());
+        for server in &pair {
+            wait_until("the servers of a pair to know each other", || {
+                info_line(server.address())
+                    .is_ok_and(|info| ports.iter().all(|port| info.contains(port.as_str())))
+            });
+        }
+        pair
+    }
+
     /// Kills the server at once (SIGKILL), as a crash would, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

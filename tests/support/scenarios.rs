@@ -56,6 +56,13 @@ pub(crate) async fn cancellations(server: &RealServer, count: u64, seed: u64) ->
         let answer = client.request("ask", question.clone()).await.unwrap();
         assert_eq!(answer.payload(), question.as_bytes());
     }
+    let statistics = client.statistics();
+    // The inbox for answers is left.
+    assert_eq!(
+        (statistics.pending_requests, statistics.subscriptions),
+        (0, 1),
+        "left of {count} cancelled calls with seed {seed}"
+    );
     client.close().await;
     answering.abort();
     all
