@@ -124,7 +124,7 @@ async fn drain_client(client: Client) -> Result<(), Error> {
     let mut mailboxes = Vec::new();
     if client.is_connected() {
         let stage = DrainStage::Subscriptions;
-        tell(&shared.events, Event::Draining { stage });
+        tell_before_the_end(shared, Event::Draining { stage });
         mailboxes = shared.with_both(|core, outbox| core.drain_first(outbox));
         result = flush(shared, due).await;
         shared.core().end_drained();
@@ -140,13 +140,13 @@ async fn drain_client(client: Client) -> Result<(), Error> {
     }
     shared.end_publishing();
     let stage = DrainStage::Publishing;
-    tell(&shared.events, Event::Draining { stage });
+    tell_before_the_end(shared, Event::Draining { stage });
     let flushed = flush(shared, due).await;
     let discarded_messages = shared.outbox().outbox.waiting_messages();
     let untaken = mailboxes.iter().map(|mailbox| mailbox.statistics().waiting);
     let untaken_messages = u64::try_from(untaken.sum::<usize>()).unwrap_or(u64::MAX);
-    tell(
-        &shared.events,
+    tell_before_the_end(
+        shared,
         Event::Drained {
             discarded_messages,
             untaken_messages,
@@ -160,6 +160,15 @@ async fn drain_client(client: Client) -> Result<(), Error> {
         return Err(Error::with_source(error.kind(), text));
     }
     result.and(flushed)
+}
+
+/// Tells an event unless a close has come between: nothing is told behind [`Event::Closed`].
+fn tell_before_the_end(shared: &Shared, event: Event) {
+    // Closing needs the same lock, and is told later.
+    let core = shared.core();
+    if !core.session.is_closed() {
+        tell(&shared.events, event);
+    }
 }
 
 async fn flush(shared: &Shared, due: Instant) -> Result<(), Error> {
