@@ -39,7 +39,16 @@ pub(super) struct Core {
     /// Tells whoever drains that a mailbox may be over.
     emptied: Arc<Notify>,
     events: broadcast::Sender<Event>,
+    blocked: Option<Blocked>,
     totals: Totals,
+}
+
+/// A mailbox that shall lose nothing is full: nothing is read.
+#[derive(Debug)]
+struct Blocked {
+    key: u64,
+    /// When the driver learned of it.
+    since: Option<Duration>,
 }
 
 /// Counts of messages that came, in header and payload bytes.
@@ -67,6 +76,8 @@ struct Sharer {
     ends: bool,
     messages: usize,
     bytes: usize,
+    /// Messages and bytes after which nothing more is to be read, if there is such a bound.
+    room: Option<(usize, usize)>,
 }
 
 impl Core {
@@ -85,6 +96,7 @@ impl Core {
             pings: BTreeMap::new(),
             emptied,
             events,
+            blocked: None,
             totals: Totals {
                 received_messages: 0,
                 received_bytes: 0,
@@ -119,14 +131,14 @@ impl Core {
     }
 
     /// Delivers the messages that waited while the session moved.
-    pub(super) fn deliver_held(&mut self, events: &broadcast::Sender<Event>) {
+    pub(super) fn deliver_held(&mut self) {
         let mut has_any = false;
         while let Some(message) = self.session.poll_message() {
             self.deliver(message);
             has_any = true;
         }
         if has_any {
-            self.hand_over(events);
+            self.hand_over();
         }
     }
 
@@ -160,6 +172,7 @@ impl Core {
                 ends: false,
                 messages: 0,
                 bytes: 0,
+                room: None,
             });
         }
         let share = entry.share as usize;
@@ -168,16 +181,54 @@ impl Core {
         };
         if sharer.batch.is_empty() {
             self.touched.push(share);
+            sharer.room = entry.mailbox.room();
         }
+        let len = message.frame_len();
         sharer.messages = sharer.messages.saturating_add(1);
-        sharer.bytes = sharer.bytes.saturating_add(message.frame_len());
+        sharer.bytes = sharer.bytes.saturating_add(len);
         sharer.ends |= is_last;
+        if let Some((messages, bytes)) = &mut sharer.room {
+            *messages = messages.saturating_sub(1);
+            *bytes = bytes.saturating_sub(len);
+            if (*messages == 0 || *bytes == 0) && self.blocked.is_none() {
+                entry.mailbox.set_blocking(true);
+                self.blocked = Some(Blocked { key, since: None });
+                let sid = message.sid_number().unwrap_or_default();
+                let filter = self.session.filter(sid).unwrap_or_default().to_owned();
+                tell(&self.events, Event::ReadingStopped { filter, sid });
+            }
+        }
         sharer.batch.push(message);
+    }
+
+    /// Returns true when nothing more is to be read for now.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// Returns true while a subscriber has to make room before anything is read.
+    pub(super) fn stays_blocked(&mut self, now: Duration) -> bool {
+        let Some(blocked) = &mut self.blocked else {
+            return false;
+        };
+        let since = *blocked.since.get_or_insert(now);
+        let mailbox = self.mailboxes.get(blocked.key);
+        let mailbox = mailbox.map(|entry| &entry.mailbox);
+        if mailbox.is_some_and(|mailbox| !mailbox.has_room()) {
+            return true;
+        }
+        if let Some(mailbox) = mailbox {
+            mailbox.set_blocking(false);
+        }
+        self.blocked = None;
+        let held = now.saturating_sub(since);
+        tell(&self.events, Event::ReadingResumed { held });
+        false
     }
 
     /// Moves what was delivered into the mailboxes, one push and one wake for each, and ends those
     /// that the server refused.
-    pub(super) fn hand_over(&mut self, events: &broadcast::Sender<Event>) {
+    pub(super) fn hand_over(&mut self) {
         while let Some(share) = self.touched.pop() {
             let Some(sharer) = self.sharers.get_mut(share) else {
                 continue;
@@ -193,7 +244,7 @@ impl Core {
                 self.totals.dropped_messages.saturating_add(pushed.dropped);
             if let Some(episode) = pushed.begun {
                 tell(
-                    events,
+                    &self.events,
                     Event::SlowConsumer {
                         filter: episode.filter,
                         sid: episode.sid,
@@ -201,7 +252,7 @@ impl Core {
                     },
                 );
             }
-            tell_over(events, pushed.over);
+            tell_over(&self.events, pushed.over);
             if sharer.ends {
                 let key = sharer.key;
                 self.end_mailbox(key);
@@ -337,9 +388,28 @@ impl Core {
     }
 }
 
-/// Without a reader of events nobody is told, by their own choice.
+/// Tells an event to whoever listens, and to the log.
 pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
-    tracing::debug!(?event, "subscription");
+    match &event {
+        Event::Disconnected { .. }
+        | Event::ServerError { .. }
+        | Event::SubscriptionRefused(_)
+        | Event::PublishRefused(_)
+        | Event::SlowConsumer { .. }
+        | Event::ReadingStopped { .. }
+        | Event::Closed { reason: Some(_) } => tracing::warn!(?event),
+        Event::Connected { .. }
+        | Event::Moved(_)
+        | Event::LameDuck
+        | Event::SlowConsumerOver { .. }
+        | Event::ReadingResumed { .. }
+        | Event::Closed { reason: None } => tracing::info!(?event),
+        Event::DialFailed { .. }
+        | Event::ServersDiscovered { .. }
+        | Event::Draining { .. }
+        | Event::Drained { .. } => tracing::debug!(?event),
+    }
+    // Without a reader of events nobody is told, by their own choice.
     let _ = events.send(event);
 }
 

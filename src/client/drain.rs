@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::session::{DrainStage, Event};
 
 use super::Client;
-use super::core::tell;
 use super::error::{Error, ErrorKind};
 use super::mailbox::Mailbox;
 use super::shared::{Link, Shared};
@@ -167,7 +166,7 @@ fn tell_before_the_end(shared: &Shared, event: Event) {
     // Closing needs the same lock, and is told later.
     let core = shared.core();
     if !core.session.is_closed() {
-        tell(&shared.events, event);
+        shared.tell(event);
     }
 }
 

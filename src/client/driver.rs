@@ -11,6 +11,7 @@ use bytes::Buf;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until, timeout};
+use tracing::Instrument as _;
 
 use crate::session::{
     Action, Credentials, CredentialsError, Event, Heard, LinkError, ServerAddr, Session,
@@ -55,7 +56,9 @@ pub(super) async fn connect(
         timer: Box::pin(sleep_until(shared.clock.instant(Duration::ZERO))),
         first: Some(first),
     };
-    tokio::spawn(driver.run());
+    let name = shared.options.name.as_deref();
+    let span = tracing::info_span!("nats", name);
+    tokio::spawn(driver.run().instrument(span));
     let client = Client::new(shared);
     if waits {
         match connected.await {
@@ -90,6 +93,11 @@ impl Driver {
             }
             let now = self.shared.clock.now();
             let action = self.shared.with_both(|core, outbox| {
+                if core.is_blocked() {
+                    for link in &self.links {
+                        core.session.handle_bytes(link.number(), now);
+                    }
+                }
                 core.session.handle_timeout(now, outbox);
                 core.session.poll_action(now, outbox)
             });
@@ -108,7 +116,7 @@ impl Driver {
                     }
                 }
                 Some(Action::Hang { link }) => self.hang(link).await,
-                Some(Action::Finish) => return self.finish(),
+                Some(Action::Finish) => return,
                 None => poll_fn(|cx| self.poll_links(cx)).await,
             }
         }
@@ -175,17 +183,6 @@ impl Driver {
         self.shared.room.notify_waiters();
     }
 
-    fn finish(mut self) {
-        self.shared.end_publishing();
-        self.shared.core().end_all();
-        self.report();
-        self.shared.link.send_replace(shared::Link::Closed);
-        if let Some(first) = self.first.take() {
-            // `connect` was cancelled.
-            let _ = first.send(Err(LinkError::ByOwner));
-        }
-    }
-
     fn link(&mut self, number: u64) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.number() == number)
     }
@@ -200,7 +197,7 @@ impl Driver {
     fn report(&mut self) {
         let mut core = self.shared.core();
         self.writing = core.session.writing_link();
-        core.deliver_held(&self.shared.events);
+        core.deliver_held();
         drop(core);
         for link in &mut self.links {
             link.is_held = false;
@@ -210,7 +207,6 @@ impl Driver {
             let Some(event) = event else {
                 return;
             };
-            tracing::debug!(?event, "connection");
             match &event {
                 Event::Connected { generation, .. } => {
                     self.shared.note_info(&self.shared.core());
@@ -244,8 +240,7 @@ impl Driver {
                 | Event::ReadingStopped { .. }
                 | Event::ReadingResumed { .. } => {}
             }
-            // Without a reader of events nobody is told, by their own choice.
-            let _ = self.shared.events.send(event);
+            self.shared.tell(event);
         }
     }
 
@@ -277,7 +272,7 @@ impl Driver {
                 });
                 return Poll::Ready(());
             }
-            if !self.has_more_to_write(cx) {
+            if !self.has_more_to_write(cx) && !self.can_read_again() {
                 return self.poll_timer(cx);
             }
         }
@@ -297,6 +292,12 @@ impl Driver {
             None => cell.waker = Some(cx.waker().clone()),
         }
         is_idle && cell.outbox.can_take()
+    }
+
+    /// Returns true when a subscriber has made room since the links were looked at.
+    fn can_read_again(&self) -> bool {
+        let mut core = self.shared.core();
+        core.is_blocked() && !core.stays_blocked(self.shared.clock.now())
     }
 
     /// Ready when the session is to be asked what follows.
@@ -323,6 +324,11 @@ impl Driver {
         }
         let is_writing = self.writing == Some(number);
         loop {
+            // A server that is not heard because we do not listen is not given up.
+            if self.shared.is_blocked(number, now) {
+                let _ = link.poll_write(cx, &self.shared, is_writing)?;
+                return Poll::Pending;
+            }
             if link.has_unparsed && parse(&self.shared, link, &mut self.chatter)? {
                 return Poll::Ready(Ok(()));
             }
@@ -357,6 +363,20 @@ impl Driver {
     }
 }
 
+/// Whoever waits learns that it is over, also when the runtime ends the task.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.end();
+        self.shared.core().end_all();
+        self.report();
+        self.shared.link.send_replace(shared::Link::Closed);
+        if let Some(first) = self.first.take() {
+            // `connect` was cancelled.
+            let _ = first.send(Err(LinkError::ByOwner));
+        }
+    }
+}
+
 impl fmt::Debug for Driver {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Driver")
@@ -382,13 +402,16 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
                 break false;
             }
             Err(error) => {
-                core.hand_over(&shared.events);
+                core.hand_over();
                 return Err(LinkError::Frame(error));
             }
         };
         if matches!(frame.kind(), OpKind::Msg | OpKind::Hmsg) && is_receiving {
             let bytes = link.buffer.split_to(frame.len()).freeze();
             core.receive(number, frame.message(bytes));
+            if core.is_blocked() {
+                break true;
+            }
             continue;
         }
         let heard = {
@@ -411,7 +434,7 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
         }
     };
     link.is_held = core.session.is_full(number);
-    core.hand_over(&shared.events);
+    core.hand_over();
     // After the hand-over: whoever waits for a PONG may rely on what came before it.
     if let Some(number) = answered {
         core.answer_pings(number);

@@ -8,7 +8,7 @@
 //! that nothing came to is small, because there may be a million of them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -40,12 +40,14 @@ pub enum Overflow {
     /// It is dropped and counted; the others are not disturbed.
     #[default]
     DropNewest,
-    /// Nothing is dropped: the whole connection is not read until there is room.
+    /// Nothing is dropped: the whole connection is not read until half of the limits is free, or the
+    /// subscription has ended. The last message read may exceed the limit of bytes.
     ///
     /// Everything on the connection waits then: other subscriptions, answers to requests and to
-    /// flushes, repairs. A server that cannot write for 10 s, or has 64 MiB waiting, ends the
-    /// connection (both are its defaults), and what waited there is lost. So this is for a subscriber
-    /// that falls behind for seconds, best on a connection of its own.
+    /// flushes, repairs, and the answers to the server's PINGs. The connection is not given up for
+    /// that, but a server that cannot write for 10 s, or has 64 MiB waiting, ends it (both are its
+    /// defaults), and what waited there is lost. So this is for a subscriber that falls behind for
+    /// seconds, best on a connection of its own.
     StopReading,
 }
 
@@ -124,6 +126,8 @@ pub(crate) struct Mailbox {
     /// Messages that the subscriber has in hand and not yet returned; it alone writes them.
     in_hand: AtomicUsize,
     in_hand_bytes: AtomicUsize,
+    /// Whether the connection is not read until there is room here.
+    is_blocking: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +187,7 @@ impl Mailbox {
             policy,
             in_hand: AtomicUsize::new(0),
             in_hand_bytes: AtomicUsize::new(0),
+            is_blocking: AtomicBool::new(false),
         }
     }
 
@@ -333,6 +338,41 @@ impl Mailbox {
         let in_hand_bytes = self.in_hand_bytes.load(Ordering::Relaxed);
         self.in_hand_bytes
             .store(in_hand_bytes.saturating_sub(bytes), Ordering::Relaxed);
+    }
+
+    /// Returns true when the connection is held back for this mailbox, and need not be any more.
+    pub(crate) fn unblocks(&self) -> bool {
+        if self.policy.overflow == Overflow::DropNewest {
+            return false;
+        }
+        // Either the driver sees what was returned, or we see that it is held back.
+        fence(Ordering::SeqCst);
+        self.is_blocking.load(Ordering::Relaxed) && self.has_room()
+    }
+
+    /// The connection is held back for this mailbox from now on, or no longer.
+    pub(crate) fn set_blocking(&self, is_blocking: bool) {
+        self.is_blocking.store(is_blocking, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Returns true when at least half of the limits is free.
+    pub(crate) fn has_room(&self) -> bool {
+        let (messages, bytes) = self.waiting(&self.lock());
+        self.has_recovered(messages, bytes)
+    }
+
+    /// Messages and bytes until nothing more is to be read; `None` where the rest is dropped.
+    pub(crate) fn room(&self) -> Option<(usize, usize)> {
+        if self.policy.overflow == Overflow::DropNewest {
+            return None;
+        }
+        let (messages, bytes) = self.waiting(&self.lock());
+        let limits = self.policy.limits;
+        Some((
+            limits.messages_max.saturating_sub(messages),
+            limits.bytes_max.saturating_sub(bytes),
+        ))
     }
 
     /// The subscriber has nothing in hand any more: perhaps that ends an episode.

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
@@ -14,7 +15,7 @@ use crate::subject::{Filter, QueueGroup};
 use crate::wire::encode::Publish;
 
 use super::clock::Clock;
-use super::core::{Core, REPLIES};
+use super::core::{Core, REPLIES, tell};
 use super::error::{Error, ErrorKind};
 use super::mailbox::{Mailbox, Policy};
 use super::new_inbox;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) policy: Arc<Policy>,
     /// Where the driver runs, and what is to go on when its caller does not wait.
     pub(super) runtime: Option<tokio::runtime::Handle>,
+    last_failure: Mutex<Option<Event>>,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Shared {
             answered: Notify::new(),
             policy,
             runtime: tokio::runtime::Handle::try_current().ok(),
+            last_failure: Mutex::new(None),
         }
     }
 
@@ -218,6 +221,37 @@ impl Shared {
         drop(cell);
         wake(waker);
         result
+    }
+
+    /// Returns true when the link is not to be read until a subscriber has made room. It is not silent
+    /// then, but not listened to.
+    pub(super) fn is_blocked(&self, link: u64, now: Duration) -> bool {
+        let mut core = self.core();
+        // A handshake goes on: no message can come with it.
+        let is_blocked = core.session.is_receiving(link) && core.stays_blocked(now);
+        if is_blocked {
+            core.session.handle_bytes(link, now);
+        }
+        is_blocked
+    }
+
+    /// Lets the driver look whether it can go on.
+    pub(super) fn wake_driver(&self) {
+        self.with_outbox(|_| ());
+    }
+
+    /// The last event that told of something wrong.
+    pub(super) fn last_failure(&self) -> MutexGuard<'_, Option<Event>> {
+        let last = self.last_failure.lock();
+        last.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells an event to whoever listens.
+    pub(super) fn tell(&self, event: Event) {
+        if is_failure(&event) {
+            *self.last_failure() = Some(event.clone());
+        }
+        tell(&self.events, event);
     }
 
     /// Sends a PING behind everything queued so far; the receiver fires with its PONG, or is
@@ -372,6 +406,18 @@ impl Shared {
             self.answered.notify_waiters();
         }
     }
+}
+
+const fn is_failure(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Disconnected { .. }
+            | Event::DialFailed { .. }
+            | Event::ServerError { .. }
+            | Event::SubscriptionRefused(_)
+            | Event::PublishRefused(_)
+            | Event::Closed { reason: Some(_) }
+    )
 }
 
 /// Bytes of a SUB's sid and the blanks around it.

@@ -1,6 +1,6 @@
 //! What can be known of a connection: counts, its state, the server.
 
-use crate::session::DrainStage;
+use crate::session::{DrainStage, Event};
 use crate::wire::handshake::ServerInfo;
 
 use super::Client;
@@ -87,6 +87,13 @@ impl Client {
             None if core.session.generation() == 0 => Status::Connecting,
             None => Status::Reconnecting,
         }
+    }
+
+    /// The last event that told of something wrong: a connection that was lost or could not be made,
+    /// or what a server refused. `None` while there was none.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Event> {
+        self.shared().last_failure().clone()
     }
 
     /// What the server said about itself last.

@@ -6,7 +6,7 @@ use crate::subject::{Filter, QueueGroup};
 
 use super::Client;
 use super::error::{Error, ErrorKind};
-use super::mailbox::{EndReason, Policy};
+use super::mailbox::{EndReason, Overflow, Policy};
 use super::shared::Interest;
 use super::subscription::Subscription;
 
@@ -114,6 +114,13 @@ impl SubscriptionBuilder {
     #[must_use]
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.policy().limits.bytes_max = bytes;
+        self
+    }
+
+    /// What happens when more than that would wait. Default: [`Overflow::DropNewest`].
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.policy().overflow = overflow;
         self
     }
 

@@ -154,6 +154,9 @@ impl Subscription {
 
     fn note_returned(&self, messages: usize, bytes: usize) {
         self.mailbox.note_returned(messages, bytes);
+        if self.mailbox.unblocks() {
+            self.client.shared().wake_driver();
+        }
         if self.taken.is_empty() {
             let shared = self.client.shared();
             tell_over(&shared.events, self.mailbox.note_empty_handed());

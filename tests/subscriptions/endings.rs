@@ -134,6 +134,43 @@ fn handles_can_be_dropped_outside_a_runtime_and_after_it() {
     drop(broker);
 }
 
+#[test]
+fn nobody_waits_for_a_runtime_that_is_gone() {
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let second = tokio::runtime::Runtime::new().unwrap();
+    let (_broker, address) = second.block_on(async {
+        let broker = Broker::listen("127.0.0.1:0", BrokerOptions::default()).await;
+        let broker = broker.unwrap();
+        let address = broker.local_addr().unwrap().to_string();
+        (broker, address)
+    });
+    let client = first.block_on(connect(&address)).unwrap();
+    let mut sub = client.subscribe("a").unwrap();
+    let _silent = client.subscribe("silent").unwrap();
+    let request = second.spawn({
+        let client = client.clone();
+        async move { client.request("silent", "").await }
+    });
+    let publishing = second.spawn({
+        let client = client.clone();
+        async move { while client.publish("a", vec![0; 1_000]).await.is_ok() {} }
+    });
+    second.block_on(async {
+        until("the request waits", || client.pending_requests() == 1).await;
+        first.shutdown_background();
+        crate::within(async { while sub.next().await.is_some() {} }).await;
+        let ended = crate::within(request).await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::Closed);
+        crate::within(publishing).await.unwrap();
+        assert_eq!(client.status(), Status::Closed);
+        let refused = client.subscribe("late").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed);
+        assert!(crate::within(client.flush()).await.is_err());
+        assert!(crate::within(client.drain()).await.is_err());
+        crate::within(client.close()).await;
+    });
+}
+
 #[tokio::test]
 async fn a_mailbox_that_was_abandoned_holds_nothing() {
     let broker = Broker::listen("127.0.0.1:0", BrokerOptions::default()).await;

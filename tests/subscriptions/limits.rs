@@ -1,6 +1,8 @@
 //! What may wait for a subscriber, what happens beyond, and how exactly it is counted.
 
-use natseq::client::{Event, Events, connect};
+use std::time::Duration;
+
+use natseq::client::{ConnectOptions, Event, Events, Overflow, Subscription, connect};
 
 use crate::{next, publish_numbers, started, text, until, wait_for, within};
 
@@ -207,4 +209,87 @@ async fn slow(events: &mut Events) -> Event {
         )
     })
     .await
+}
+
+#[tokio::test]
+async fn a_subscription_that_shall_lose_nothing_holds_the_connection_back() {
+    for server in started("reading stopped", "") {
+        let options = ConnectOptions::new().ping_interval(Duration::from_millis(400));
+        let client = options.connect(&server.url()).await.unwrap();
+        let mut events = client.events();
+        let careful = client.subscription("all").messages_max(100);
+        let careful = careful.overflow(Overflow::StopReading);
+        let mut careful = careful.confirmed().await.unwrap();
+        let mut other = client.subscribe_confirmed("other").await.unwrap();
+        let publisher = connect(&server.url()).await.unwrap();
+        publish_numbers(&publisher, "all", 10_000).await;
+        publish_numbers(&publisher, "other", 1).await;
+        let stopped = wait_for(&mut events, is_reading).await;
+        let expected = Event::ReadingStopped {
+            filter: "all".into(),
+            sid: 1,
+        };
+        assert_eq!(stopped, expected, "{}", server.version());
+
+        // Longer than a silent server is given, which is 800 ms: here we do not listen.
+        let silence = Duration::from_millis(1_200);
+        tokio::time::sleep(silence).await;
+        assert_eq!(careful.statistics().waiting, 100, "{}", server.version());
+        assert_eq!(other.statistics().accepted, 0, "it waits behind");
+        for number in 0..10_000 {
+            assert_eq!(text(&next(&mut careful).await), number.to_string());
+            let waiting = careful.statistics().waiting_max;
+            assert!(waiting <= 100, "{waiting} on {}", server.version());
+        }
+        assert_eq!(text(&next(&mut other).await), "0", "{}", server.version());
+        let resumed = wait_for(&mut events, is_reading).await;
+        let Event::ReadingResumed { held } = resumed else {
+            panic!("{resumed:?} on {}", server.version());
+        };
+        assert!(held >= silence, "{held:?}");
+        let counts = careful.statistics();
+        assert_eq!((counts.delivered, counts.dropped), (10_000, 0));
+        assert_eq!(client.statistics().connects, 1, "{}", server.version());
+        publisher.close().await;
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_given_up_lets_the_connection_go_on() {
+    for server in started("reading stopped for nobody", "") {
+        let client = connect(&server.url()).await.unwrap();
+        let mut other = client.subscribe_confirmed("other").await.unwrap();
+        let publisher = connect(&server.url()).await.unwrap();
+        let ways: [fn(Subscription) -> Option<Subscription>; 2] = [
+            |sub| {
+                drop(sub);
+                None
+            },
+            |sub| {
+                sub.unsubscribe();
+                Some(sub)
+            },
+        ];
+        for give_up in ways {
+            let mut events = client.events();
+            let careful = client.subscription("all").messages_max(10);
+            let careful = careful.overflow(Overflow::StopReading);
+            let careful = careful.confirmed().await.unwrap();
+            publish_numbers(&publisher, "all", 100).await;
+            publish_numbers(&publisher, "other", 1).await;
+            wait_for(&mut events, is_reading).await;
+            let _kept = give_up(careful);
+            assert_eq!(text(&next(&mut other).await), "0", "{}", server.version());
+        }
+        publisher.close().await;
+        client.close().await;
+    }
+}
+
+const fn is_reading(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ReadingStopped { .. } | Event::ReadingResumed { .. }
+    )
 }
