@@ -47,6 +47,8 @@ pub(crate) struct Redial {
     delay: Option<Callback<RedialDelay>>,
     away_since: Duration,
     attempts: u64,
+    /// Of these, the dials of the first connect, which use up no attempt.
+    free_attempts: u64,
     connected_at: Duration,
     jitter: Jitter,
 }
@@ -62,6 +64,7 @@ impl Redial {
             delay,
             away_since: Duration::ZERO,
             attempts: 0,
+            free_attempts: 0,
             connected_at: Duration::ZERO,
             jitter: Jitter::new(seed),
         }
@@ -71,6 +74,7 @@ impl Redial {
     pub(crate) const fn begin(&mut self, now: Duration) {
         self.away_since = now;
         self.attempts = 0;
+        self.free_attempts = 0;
     }
 
     /// A connection is lost; returns when to dial.
@@ -90,12 +94,17 @@ impl Redial {
         if self
             .options
             .attempts_max
-            .is_some_and(|max| self.attempts >= max)
+            .is_some_and(|max| self.attempts.saturating_sub(self.free_attempts) >= max)
         {
             return false;
         }
         self.attempts = self.attempts.saturating_add(1);
         true
+    }
+
+    /// The dials so far belong to no outage that may end the session.
+    pub(crate) const fn forgive(&mut self) {
+        self.free_attempts = self.attempts;
     }
 
     /// A handshake is complete.

@@ -554,6 +554,9 @@ impl Session {
         }
         self.pool.note_success(&server);
         self.redial.note_success(now);
+        if self.generation == 0 && !self.options.retries_first_connect {
+            self.redial.forgive();
+        }
         self.generation = self.generation.saturating_add(1);
         let connection = Connection {
             link,

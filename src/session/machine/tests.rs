@@ -691,6 +691,23 @@ fn a_lost_connection_ends_a_session_that_may_not_dial_again() {
 }
 
 #[test]
+fn the_first_connect_uses_up_no_attempt_of_an_outage_right_behind_it() {
+    let mut dialogue = Dialogue::with("h", |options| options.redial.attempts_max = Some(2));
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    dialogue.actions();
+    for _ in 0..2 {
+        dialogue.lose();
+        dialogue.now = dialogue.session.poll_timeout().unwrap();
+        assert_eq!(dialogue.actions(), "dial nats://h:4222");
+    }
+    dialogue.lose();
+    dialogue.now = dialogue.session.poll_timeout().unwrap();
+    assert_eq!(dialogue.actions(), "finish");
+}
+
+#[test]
 fn the_owner_is_asked_for_credentials_with_each_fresh_nonce() {
     let mut dialogue = Dialogue::with("h", |options| options.auth = Auth::Asked);
     dialogue.dial();
