@@ -11,6 +11,7 @@ pub mod ack_subject;
 pub mod canary;
 pub mod client_bytes;
 mod conversation;
+pub mod creds;
 pub mod differential;
 pub mod frame;
 pub mod frame_split;
@@ -39,6 +40,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     target("ack_subject", ack_subject::run),
     target("client_bytes", client_bytes::run),
+    target("creds", creds::run),
     target("differential", differential::run),
     target("frame", frame::run),
     target("frame_split", frame_split::run),
