@@ -511,8 +511,9 @@ impl Conversation {
             }
             Action::Send { link, bytes } => {
                 assert_eq!(link, self.link);
+                let bytes = bytes.expose();
                 assert_eq!(self.socket, Socket::Open, "{}", bytes.escape_ascii());
-                self.hear_client(&bytes);
+                self.hear_client(bytes);
             }
             Action::Hang { link } => {
                 assert_eq!(link, self.link);

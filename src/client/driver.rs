@@ -13,12 +13,11 @@ use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tracing::Instrument as _;
 
-use crate::session::{
-    Action, Credentials, CredentialsError, Event, Heard, LinkError, ServerAddr, Session,
-};
+use crate::session::{Action, Event, Heard, LinkError, ServerAddr, Session};
 use crate::wire::{OpKind, Step};
 
 use super::Client;
+use super::auth::Asking;
 use super::clock::Clock;
 use super::error::Error;
 use super::inbox;
@@ -33,14 +32,12 @@ const CHATTER_MAX: u32 = 1_024;
 /// How long the last words to a server may take.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
 
-/// Finds out how to identify ourselves.
-type Asking = Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>>;
-
 /// Starts a client and waits for its first connection.
 pub(super) async fn connect(
     options: ConnectOptions,
     servers: Vec<ServerAddr>,
 ) -> Result<Client, Error> {
+    options.identity.check()?;
     let clock = Clock::new();
     let seed = inbox::random_seed()?;
     let waits = !options.retries_first_connect;
@@ -112,7 +109,7 @@ impl Driver {
                 }) => self.authenticate(link, server, nonce),
                 Some(Action::Send { link, bytes }) => {
                     if let Some(link) = self.link(link) {
-                        link.send(&bytes);
+                        link.send(bytes);
                     }
                 }
                 Some(Action::Hang { link }) => self.hang(link).await,
@@ -146,9 +143,8 @@ impl Driver {
     }
 
     fn authenticate(&mut self, link: u64, server: ServerAddr, nonce: Option<String>) {
-        if let Some(callback) = &self.shared.options.auth_callback {
-            self.asking = Some((link, (callback.function())(server, nonce)));
-        }
+        let identity = &self.shared.options.identity;
+        self.asking = Some((link, identity.ask(server, nonce)));
     }
 
     /// The link's connection is gone; the session decides what follows.

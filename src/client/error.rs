@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Connect,
     /// The address of a server is malformed.
     ServerAddr,
+    /// The credentials are malformed, or two kinds exclude each other; the source says why.
+    Credentials,
     /// The text is no subject, filter or queue group, or cannot be used for this.
     Subject,
     /// A header's name or value cannot be sent.
@@ -106,6 +108,7 @@ impl fmt::Display for Error {
         match self.kind {
             ErrorKind::Connect => out.write_str("no connection to any server"),
             ErrorKind::ServerAddr => out.write_str("malformed server address"),
+            ErrorKind::Credentials => out.write_str("unusable credentials"),
             ErrorKind::Subject => out.write_str("malformed subject"),
             ErrorKind::Header => out.write_str("malformed header"),
             ErrorKind::HeadersUnsupported => out.write_str("server does not support headers"),

@@ -1,16 +1,17 @@
 //! One link to a server: a socket that is being opened, then bytes both ways.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
-use crate::session::{LinkError, WriteBatch};
+use crate::session::{LinkError, SecretBytes, WriteBatch};
 use crate::wire::{Limits, Parser};
 
 use super::shared::Shared;
@@ -38,8 +39,10 @@ pub(super) struct Link {
     pub(super) has_unparsed: bool,
     /// Whether nothing more is read for now.
     pub(super) is_held: bool,
-    /// What the session asked to write, behind the batch that was begun.
-    urgent: BytesMut,
+    /// What the session asked to write, behind the batch that was begun; wiped once it is written.
+    urgent: VecDeque<SecretBytes>,
+    /// Bytes of the first of them that are written.
+    urgent_at: usize,
     batch: WriteBatch,
     is_flushed: bool,
 }
@@ -70,7 +73,8 @@ impl Link {
             buffer: BytesMut::new(),
             has_unparsed: false,
             is_held: false,
-            urgent: BytesMut::new(),
+            urgent: VecDeque::new(),
+            urgent_at: 0,
             batch: WriteBatch::default(),
             is_flushed: true,
         }
@@ -97,8 +101,8 @@ impl Link {
     }
 
     /// Queues bytes ahead of the outbox.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
-        self.urgent.extend_from_slice(bytes);
+    pub(super) fn send(&mut self, bytes: SecretBytes) {
+        self.urgent.push_back(bytes);
     }
 
     /// Goes on opening the socket, or beginning TLS.
@@ -136,12 +140,16 @@ impl Link {
                 self.is_flushed = false;
                 continue;
             }
-            if !self.urgent.is_empty() {
-                let written = ready!(stream.as_mut().poll_write(cx, &self.urgent))?;
-                self.urgent.advance(some(written)?);
-                if self.urgent.is_empty() {
-                    self.urgent = BytesMut::new();
+            if let Some(urgent) = self.urgent.front() {
+                let rest = urgent.expose().get(self.urgent_at..).unwrap_or_default();
+                if rest.is_empty() {
+                    // Dropping it wipes it.
+                    self.urgent.pop_front();
+                    self.urgent_at = 0;
+                    continue;
                 }
+                let written = ready!(stream.as_mut().poll_write(cx, rest))?;
+                self.urgent_at = self.urgent_at.saturating_add(some(written)?);
                 self.is_flushed = false;
                 continue;
             }

@@ -10,6 +10,7 @@
 //! A message is encoded straight into the outbox under one short lock. One socket read is cut
 //! into frames without copying, and each mailbox gets its share in one push and one wake.
 
+mod auth;
 mod clock;
 mod core;
 mod drain;
@@ -39,6 +40,7 @@ use tokio::sync::broadcast;
 use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN, ServerAddr};
 use crate::subject::ToSubject;
 
+pub use crate::session::{Credentials, CredentialsError, Secret};
 pub use crate::session::{DrainStage, Event, Moved, Refusal, RefusalKind};
 pub use error::{Error, ErrorKind};
 pub use mailbox::{MailboxLimits, MailboxStatistics, Overflow};

@@ -1,18 +1,17 @@
 //! How to connect.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::session::{
-    Auth, Callback, Credentials, CredentialsError, KeepaliveOptions, OutboxLimits, RedialDelay,
-    RedialOptions, SelectServer, ServerAddr, SessionOptions,
+    Callback, KeepaliveOptions, OutboxLimits, RedialDelay, RedialOptions, SelectServer, ServerAddr,
+    SessionOptions,
 };
 use crate::subject::Subject;
 use crate::wire::handshake::ServerInfo;
 
+use super::auth::Identity;
 use super::error::Error;
 use super::mailbox::MailboxLimits;
 use super::requests::RequestOptions;
@@ -35,7 +34,8 @@ use super::{Client, driver};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    pub(super) auth: Auth,
+    pub(super) identity: Identity,
+    pub(super) retries_refused: bool,
     pub(super) name: Option<String>,
     pub(super) echo: bool,
     pub(super) is_tls_required: bool,
@@ -56,19 +56,10 @@ pub struct ConnectOptions {
     pub(super) discovers_servers: bool,
     pub(super) select_server: Option<Callback<SelectServer>>,
     pub(super) redial_delay: Option<Callback<RedialDelay>>,
-    pub(super) auth_callback: Option<Callback<AuthCallback>>,
     pub(super) verbose: bool,
     pub(super) pedantic: bool,
     pub(super) move_overlap: Duration,
 }
-
-/// Finds out how to identify ourselves to a server, whose nonce is to be signed if there is one.
-pub(super) type AuthCallback = dyn Fn(
-        ServerAddr,
-        Option<String>,
-    ) -> Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>>
-    + Send
-    + Sync;
 
 impl ConnectOptions {
     /// The defaults.
@@ -76,7 +67,8 @@ impl ConnectOptions {
     pub fn new() -> Self {
         let session = SessionOptions::new(Vec::new());
         Self {
-            auth: session.auth,
+            identity: Identity::default(),
+            retries_refused: session.retries_refused,
             name: session.name,
             echo: session.echo,
             is_tls_required: session.is_tls_required,
@@ -97,7 +89,6 @@ impl ConnectOptions {
             discovers_servers: session.discovers_servers,
             select_server: None,
             redial_delay: None,
-            auth_callback: None,
             verbose: session.verbose,
             pedantic: session.pedantic,
             move_overlap: session.move_overlap,
@@ -136,20 +127,6 @@ impl ConnectOptions {
         self.retries_first_connect = false;
         self.redial.attempts_max = Some(0);
         driver::connect(self, vec![server]).await
-    }
-
-    /// Identifies by user name and password, with servers whose URL carries no credentials.
-    #[must_use]
-    pub fn user_and_password(mut self, user: &str, password: &str) -> Self {
-        self.auth = Auth::Fixed(Credentials::user_and_password(user, password));
-        self
-    }
-
-    /// Identifies by token, with servers whose URL carries no credentials.
-    #[must_use]
-    pub fn token(mut self, token: &str) -> Self {
-        self.auth = Auth::Fixed(Credentials::token(token));
-        self
     }
 
     /// The name that server monitoring shows. Default: none.
@@ -403,7 +380,8 @@ impl ConnectOptions {
     pub(super) fn session(&self, servers: Vec<ServerAddr>) -> SessionOptions {
         SessionOptions {
             servers,
-            auth: self.auth.clone(),
+            auth: self.identity.auth(),
+            retries_refused: self.retries_refused,
             name: self.name.clone(),
             echo: self.echo,
             line_bytes_max: self.line_bytes_max,

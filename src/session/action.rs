@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secret::SecretBytes;
+
 use super::server_addr::ServerAddr;
 
 /// What the owner has to do. Every dial begins a link of its own, and links are numbered: a session
@@ -37,7 +39,7 @@ pub enum Action {
         /// Which link.
         link: u64,
         /// What to write; it may hold credentials.
-        bytes: Vec<u8>,
+        bytes: SecretBytes,
     },
     /// Close the socket, or stop opening it. Nothing more is to be reported of this link.
     Hang {
@@ -70,8 +72,7 @@ impl fmt::Debug for Action {
             Self::Authenticate { link, server, .. } => {
                 write!(out, "Authenticate({link}, {server})")
             }
-            // The bytes may hold credentials.
-            Self::Send { link, bytes } => write!(out, "Send({link}, {} bytes)", bytes.len()),
+            Self::Send { link, bytes } => write!(out, "Send({link}, {bytes:?})"),
             Self::Hang { link } => write!(out, "Hang({link})"),
             Self::Finish => out.write_str("Finish"),
         }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use crate::secret::SecretBytes;
 use crate::wire::encode;
 use crate::wire::handshake::{Connect, ServerInfo};
 use crate::wire::{ServerError, ServerOp};
@@ -209,9 +210,8 @@ impl Handshake {
         let introduced = credentials.introduce(&mut connect, &info);
         introduced.map_err(LinkError::Credentials)?;
         let max = options.line_bytes_max;
-        let mut bytes =
+        let bytes =
             greeting(connect, max).map_err(|found| LinkError::ConnectTooLong { found, max })?;
-        let bytes = std::mem::take(&mut *bytes);
         self.stage = Stage::AwaitingPong;
         Ok(self.send(bytes))
     }
@@ -245,10 +245,10 @@ impl Handshake {
         Ok(Step::Nothing)
     }
 
-    const fn send(&self, bytes: Vec<u8>) -> Step {
+    fn send(&self, bytes: impl Into<SecretBytes>) -> Step {
         Step::Do(Action::Send {
             link: self.link,
-            bytes,
+            bytes: bytes.into(),
         })
     }
 }

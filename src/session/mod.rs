@@ -29,7 +29,7 @@ mod slots;
 mod subscriptions;
 mod tls_error;
 
-pub use crate::secret::Secret;
+pub use crate::secret::{Secret, SecretBytes};
 pub use action::Action;
 pub use auth::{
     Auth, CREDS_BYTES_MAX, Credentials, CredentialsError, CredsError, KeyKind, KeyPair, NKeyError,

@@ -68,6 +68,9 @@ pub struct SessionOptions {
     pub verbose: bool,
     /// Whether the server checks subjects of published messages. Default false: we do.
     pub pedantic: bool,
+    /// Whether a server that refuses our credentials twice in a row, in the same words, is dialed
+    /// again like any other. Default false: it ends the session.
+    pub retries_refused: bool,
     /// The longest control line that the servers read, CONNECT included. Default 4,096 bytes.
     pub line_bytes_max: usize,
     /// Whether to insist on TLS with every server. Default false: as the URL and INFO say.
@@ -100,6 +103,7 @@ impl SessionOptions {
             discovers_servers: true,
             select_server: None,
             auth: Auth::None,
+            retries_refused: false,
             name: None,
             echo: true,
             verbose: false,

@@ -125,7 +125,7 @@ impl Pool {
 
     /// `addr` refused our credentials with these words. Returns true when it said so too often.
     ///
-    /// Other words begin a new count, and so does success.
+    /// Other words begin a new count, and so do another failure and success.
     pub(crate) fn note_auth_failure(&mut self, addr: &ServerAddr, text: &str) -> bool {
         let Some(server) = self.find(addr) else {
             return false;
@@ -136,6 +136,13 @@ impl Pool {
         }
         server.auth_failures = server.auth_failures.saturating_add(1);
         server.auth_failures >= AUTH_FAILURES_MAX
+    }
+
+    /// `addr` could not be used for another reason.
+    pub(crate) fn note_other_failure(&mut self, addr: &ServerAddr) {
+        if let Some(server) = self.find(addr) {
+            server.auth_failures = 0;
+        }
     }
 
     /// `addr` accepted us.

@@ -161,6 +161,12 @@ impl RealServer {
         self.signal("HUP");
     }
 
+    /// [`restart`](Self::restart) with another configuration.
+    pub(crate) fn restart_with(&mut self, config: &str) {
+        self.write_config(config);
+        self.restart();
+    }
+
     /// `nats://127.0.0.1:port`.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address())

@@ -14,9 +14,9 @@ mod nkey;
 
 use std::fmt;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::wire::encode;
 use crate::wire::handshake::{Connect, ServerInfo};
 
@@ -74,6 +74,17 @@ enum Proof {
     Signature([u8; nkey::SIGNATURE_BYTES]),
 }
 
+impl Proof {
+    fn signature(bytes: &[u8]) -> Result<Self, CredentialsError> {
+        let found = bytes.len();
+        let signature = bytes.try_into();
+        signature.map_or(
+            Err(CredentialsError::SignatureLength { found }),
+            |signature| Ok(Self::Signature(signature)),
+        )
+    }
+}
+
 impl Credentials {
     /// None.
     #[must_use]
@@ -113,16 +124,16 @@ impl Credentials {
         })
     }
 
-    /// A user's public key, and the server's nonce as its holder has signed it (Ed25519, raw).
+    /// A user's public key, and the server's nonce as its holder has signed it (Ed25519, 64 bytes).
     ///
     /// # Errors
     ///
-    /// [`CredentialsError::Key`]
-    pub fn nkey_signed(public_key: &str, signature: [u8; 64]) -> Result<Self, CredentialsError> {
+    /// [`CredentialsError::Key`] or [`CredentialsError::SignatureLength`].
+    pub fn nkey_signed(public_key: &str, signature: &[u8]) -> Result<Self, CredentialsError> {
         nkey::check_user(public_key)?;
         Ok(Self {
             public_key: Some(public_key.to_owned()),
-            proof: Proof::Signature(signature),
+            proof: Proof::signature(signature)?,
             ..Self::default()
         })
     }
@@ -136,17 +147,14 @@ impl Credentials {
         Self::bearer(jwt)?.proven_by(KeyPair::from_seed(seed)?)
     }
 
-    /// A user's JWT, and the server's nonce as the holder of its key has signed it (Ed25519, raw).
+    /// A user's JWT, and the server's nonce as the holder of its key has signed it (Ed25519, 64 bytes).
     ///
     /// # Errors
     ///
-    /// [`CredentialsError::JwtForm`]
-    pub fn jwt_signed(
-        jwt: impl Into<Secret>,
-        signature: [u8; 64],
-    ) -> Result<Self, CredentialsError> {
+    /// [`CredentialsError::JwtForm`] or [`CredentialsError::SignatureLength`].
+    pub fn jwt_signed(jwt: impl Into<Secret>, signature: &[u8]) -> Result<Self, CredentialsError> {
         Ok(Self {
-            proof: Proof::Signature(signature),
+            proof: Proof::signature(signature)?,
             ..Self::bearer(jwt)?
         })
     }
@@ -275,12 +283,9 @@ impl fmt::Debug for Name {
 /// # Errors
 ///
 /// The bytes of the JSON, when they exceed `line_bytes_max`.
-pub(super) fn greeting(
-    mut connect: Connect,
-    line_bytes_max: usize,
-) -> Result<Zeroizing<Vec<u8>>, usize> {
+pub(super) fn greeting(mut connect: Connect, line_bytes_max: usize) -> Result<SecretBytes, usize> {
     let len = connect.json_len();
-    let mut bytes = Zeroizing::new(Vec::new());
+    let mut bytes = Vec::new();
     if len <= line_bytes_max {
         // A buffer that grows leaves its content behind.
         bytes.reserve_exact(len.saturating_add(FRAMING_BYTES));
@@ -299,7 +304,7 @@ pub(super) fn greeting(
     if len > line_bytes_max {
         return Err(len);
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 /// Why there are no credentials to show. None of these texts repeats a secret.
@@ -321,8 +326,15 @@ pub enum CredentialsError {
         /// The other one.
         second: &'static str,
     },
+    /// A signature is not 64 bytes long.
+    SignatureLength {
+        /// Its bytes.
+        found: usize,
+    },
     /// A `.creds` file could not be read.
     File {
+        /// Where it was looked for.
+        path: String,
         /// The operating system's classification.
         kind: std::io::ErrorKind,
     },
@@ -340,7 +352,10 @@ impl fmt::Display for CredentialsError {
             Self::Exclusive { first, second } => {
                 write!(out, "{first} and {second} exclude each other")
             }
-            Self::File { kind } => write!(out, "creds file: {kind}"),
+            Self::SignatureLength { found } => {
+                write!(out, "signature of {found} bytes, allowed are 64")
+            }
+            Self::File { path, kind } => write!(out, "creds file {path}: {kind}"),
             Self::Owner(text) => write!(out, "no credentials: {text}"),
         }
     }
@@ -412,8 +427,10 @@ mod tests {
         let signature = pair().sign(NONCE.as_bytes());
         assert_eq!(json["sig"], nkey::signature_text(&signature));
         let public = pair().public_key();
-        let signed = Credentials::nkey_signed(&public, signature).unwrap();
+        let signed = Credentials::nkey_signed(&public, &signature).unwrap();
         assert_eq!(shown(&signed, &info()), json);
+        let short = Credentials::jwt_signed("a.b.c", &signature[1..]).unwrap_err();
+        assert_eq!(short.to_string(), "signature of 63 bytes, allowed are 64");
         let jwt = Credentials::jwt("a.b.c", seed.expose()).unwrap();
         let json = shown(&jwt, &info());
         assert_eq!(json["jwt"], "a.b.c");
@@ -443,7 +460,7 @@ mod tests {
             let kind = CredentialsError::Key(NKeyError::Kind);
             assert_eq!(Credentials::nkey(seed.expose()).unwrap_err(), kind);
             assert_eq!(Credentials::jwt("a.b.c", seed.expose()).unwrap_err(), kind);
-            let signed = Credentials::nkey_signed(&pair.public_key(), [0; 64]);
+            let signed = Credentials::nkey_signed(&pair.public_key(), &[0; 64]);
             assert_eq!(signed.unwrap_err(), kind);
         }
         assert_eq!(
@@ -469,11 +486,8 @@ mod tests {
         connect.pass = Some("p".repeat(1_000));
         let len = connect.to_json().len();
         let bytes = greeting(connect.clone(), len).unwrap();
-        assert!(
-            bytes.capacity() == bytes.len(),
-            "{} bytes of room",
-            bytes.capacity()
-        );
+        let bytes = bytes.expose();
+        assert_eq!(bytes.len(), len + FRAMING_BYTES);
         assert!(bytes.ends_with(b"}\r\nPING\r\n"));
         assert_eq!(greeting(connect, len - 1).unwrap_err(), len);
     }

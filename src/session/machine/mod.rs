@@ -737,7 +737,12 @@ impl Session {
     }
 
     fn is_refused_for_good(&mut self, server: &ServerAddr, reason: &LinkError) -> bool {
-        reason.is_auth() && self.pool.note_auth_failure(server, &reason.to_string())
+        if !reason.is_auth() {
+            self.pool.note_other_failure(server);
+            return false;
+        }
+        let is_again = self.pool.note_auth_failure(server, &reason.to_string());
+        is_again && !self.options.retries_refused
     }
 
     fn finish(&mut self, reason: Option<LinkError>, outbox: &mut Outbox) {

@@ -58,7 +58,10 @@ impl Session {
                 {
                     let mut bytes = Vec::new();
                     encode::pong(&mut bytes);
-                    self.actions.push_back(Action::Send { link, bytes });
+                    self.actions.push_back(Action::Send {
+                        link,
+                        bytes: bytes.into(),
+                    });
                 }
             }
             ServerOp::Err { text } => {
@@ -101,7 +104,10 @@ impl Session {
         };
         let bytes = self.subscriptions.leave_queue_groups();
         if !bytes.is_empty() {
-            self.actions.push_back(Action::Send { link, bytes });
+            self.actions.push_back(Action::Send {
+                link,
+                bytes: bytes.into(),
+            });
         }
     }
 
@@ -135,7 +141,10 @@ impl Session {
         if let Some(link) = self.writing_link() {
             let bytes = self.subscriptions.settle();
             if !bytes.is_empty() {
-                self.actions.push_back(Action::Send { link, bytes });
+                self.actions.push_back(Action::Send {
+                    link,
+                    bytes: bytes.into(),
+                });
             }
         }
         self.tell_move(&moving);
@@ -170,6 +179,9 @@ impl Session {
 
     fn send_ping(&mut self, link: u64, mut bytes: Vec<u8>) {
         encode::ping(&mut bytes);
-        self.actions.push_back(Action::Send { link, bytes });
+        self.actions.push_back(Action::Send {
+            link,
+            bytes: bytes.into(),
+        });
     }
 }

@@ -125,7 +125,7 @@ impl Dialogue {
                 }
                 Action::StartTls { .. } => "tls".into(),
                 Action::Authenticate { .. } => "authenticate".into(),
-                Action::Send { bytes, .. } => String::from_utf8(bytes).unwrap(),
+                Action::Send { bytes, .. } => String::from_utf8(bytes.expose().to_vec()).unwrap(),
                 Action::Hang { .. } => "hang".into(),
                 Action::Finish => "finish".into(),
             });
