@@ -82,6 +82,73 @@ fn a_password_in_the_url_is_not_repeated() {
 }
 
 #[test]
+fn a_flag_that_says_who_we_are_goes_before_the_environment() {
+    let (_broker, address) = serve(&["--require-user", "u", "--require-password", "p"]);
+    let finish = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = natseq(&["pub", "a", "x", "-s", &address]);
+        for name in [
+            "NATS_USER",
+            "NATS_PASSWORD",
+            "NATS_TOKEN",
+            "NATS_CREDS",
+            "NATS_NKEY",
+        ] {
+            command.env_remove(name);
+        }
+        command.args(arguments).envs(variables.iter().copied());
+        Program::start(&mut command, None).finish(PATIENCE)
+    };
+    let user = ["--user", "u", "--password", "p"];
+    let others = [
+        ("NATS_TOKEN", "other"),
+        ("NATS_CREDS", "none"),
+        ("NATS_USER", "other"),
+    ];
+    assert!(finish(&user, &others).status.success());
+    assert!(
+        finish(&user[..2], &[("NATS_PASSWORD", "p"), ("NATS_TOKEN", "t")])
+            .status
+            .success()
+    );
+    assert!(
+        finish(&[], &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")])
+            .status
+            .success()
+    );
+    for (arguments, variables, told) in [
+        (
+            &["--token", "canary"][..],
+            &[("NATS_USER", "u"), ("NATS_PASSWORD", "p")][..],
+            "Authorization Violation",
+        ),
+        (
+            &["--creds", "none"][..],
+            &[][..],
+            "creds file none: entity not found",
+        ),
+        (&["--nkey", "none"][..], &[][..], "nkey file none"),
+        (
+            &["--user", "u", "--token", "canary"][..],
+            &[][..],
+            "--user and --token exclude each other",
+        ),
+        (
+            &[][..],
+            &[("NATS_TOKEN", "canary"), ("NATS_CREDS", "x")][..],
+            "NATS_TOKEN and NATS_CREDS exclude",
+        ),
+    ] {
+        let finished = finish(arguments, variables);
+        let errors = finished.errors.join("\n");
+        assert!(
+            !finished.status.success() && errors.contains(told),
+            "{arguments:?}: {errors}"
+        );
+        assert!(!errors.contains("canary"), "{errors}");
+    }
+}
+
+#[test]
 fn both_programs_meet_at_the_broker_and_nothing_is_missing() {
     let faults = ["--drop", "0.1", "--duplicate", "0.05", "--seed", "3"];
     let (_broker, address) = serve(&faults);

@@ -1,13 +1,16 @@
 //! Servers and credentials, from the flags and the environment that NATS people know.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::client::{Client, ConnectOptions};
+use crate::client::{Client, ConnectOptions, TlsOptions};
 use crate::session::ServerAddr;
 use crate::subject::Subject;
+
+use super::identity::IdentityArgs;
 
 /// How to connect.
 #[derive(Args)]
@@ -23,21 +26,29 @@ pub(super) struct ConnectionArgs {
         default_value = "127.0.0.1:4222"
     )]
     server: String,
-    /// User name; without --password it is a token
+    #[command(flatten)]
+    identity: IdentityArgs,
+    /// Certificates of the authorities to trust beside the system's, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "NATS_CA")]
+    tlsca: Option<PathBuf>,
+    /// Our own certificate, PEM
     #[arg(
         long,
         global = true,
-        value_name = "NAME",
-        env = "NATS_USER",
-        hide_env_values = true
+        value_name = "FILE",
+        env = "NATS_CERT",
+        requires = "tlskey"
     )]
-    user: Option<String>,
-    /// Password
-    #[arg(long, global = true, env = "NATS_PASSWORD", hide_env_values = true)]
-    password: Option<String>,
-    /// Token
-    #[arg(long, global = true, env = "NATS_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    tlscert: Option<PathBuf>,
+    /// The key of our own certificate, PEM
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "NATS_KEY",
+        requires = "tlscert"
+    )]
+    tlskey: Option<PathBuf>,
     /// Bound on connecting and on requests, such as 5s or 250ms
     #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", default_value = "5s", value_parser = duration)]
     timeout: Duration,
@@ -55,7 +66,7 @@ impl ConnectionArgs {
         Ok(ServerAddr::parse_list(&self.server)?)
     }
 
-    /// Connects. Credentials in a URL go first, then the token, then user and password.
+    /// Connects. Credentials in a URL go first.
     pub(super) async fn connect(&self) -> Result<Client, Box<dyn Error>> {
         let prefix = Subject::new(&self.inbox_prefix)
             .map_err(|error| format!("--inbox-prefix `{}`: {error}", self.inbox_prefix))?;
@@ -64,14 +75,25 @@ impl ConnectionArgs {
             .connect_timeout(self.timeout)
             .request_timeout(self.timeout)
             .inbox_prefix(prefix);
-        let options = match (&self.token, &self.user, &self.password) {
-            (Some(token), _, _) => options.token(token),
-            (None, Some(user), Some(password)) => options.user_and_password(user, password),
-            (None, Some(token), None) => options.token(token),
-            (None, None, Some(_)) => return Err("--password needs --user".into()),
-            (None, None, None) => options,
+        let options = match self.tls() {
+            Some(tls) => options.tls(tls),
+            None => options,
         };
+        let options = self.identity.apply(options)?;
         Ok(options.connect(&self.server).await?)
+    }
+
+    /// Certificates that were named; whoever names one wants TLS.
+    fn tls(&self) -> Option<TlsOptions> {
+        let mut tls = self
+            .tlsca
+            .as_ref()
+            .map(|path| TlsOptions::new().root_certificate_file(path));
+        if let (Some(certificates), Some(key)) = (&self.tlscert, &self.tlskey) {
+            let own = tls.unwrap_or_default();
+            tls = Some(own.client_certificate_files(certificates, key));
+        }
+        tls
     }
 }
 

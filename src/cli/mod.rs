@@ -5,6 +5,7 @@ mod demo;
 mod dump;
 mod faults;
 mod fuzz;
+mod identity;
 mod publish;
 mod record;
 mod serve;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::broker::{Broker, BrokerOptions, Credentials};
+use crate::broker::{Broker, BrokerOptions, Credentials, Secret};
 
 use super::faults::{Chances, FaultArgs};
 
@@ -24,10 +24,10 @@ pub(super) struct ServeArgs {
     require_user: Option<String>,
     /// Require this password
     #[arg(long, value_name = "PASSWORD", requires = "require_user")]
-    require_password: Option<String>,
+    require_password: Option<Secret>,
     /// Require this token
     #[arg(long, value_name = "TOKEN", conflicts_with = "require_user")]
-    require_token: Option<String>,
+    require_token: Option<Secret>,
     #[command(flatten)]
     faults: FaultArgs,
 }
@@ -35,10 +35,8 @@ pub(super) struct ServeArgs {
 /// Serves until it is interrupted.
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let credentials = match (args.require_user, args.require_password, args.require_token) {
-        (Some(user), Some(password), _) => {
-            Some(Credentials::UserAndPassword(user, password.into()))
-        }
-        (_, _, token) => token.map(|token| Credentials::Token(token.into())),
+        (Some(user), Some(password), _) => Some(Credentials::UserAndPassword(user, password)),
+        (_, _, token) => token.map(Credentials::Token),
     };
     let options = BrokerOptions {
         seed: args.seed,

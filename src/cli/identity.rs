@@ -1,0 +1,203 @@
+//! Credentials from flags and from the environment that NATS people know.
+//!
+//! One flag, and the environment is not asked: whoever says who they are is not overruled by a
+//! variable that was set for something else.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::client::ConnectOptions;
+use crate::session::{CREDS_BYTES_MAX, Secret};
+
+/// Who we are.
+#[expect(clippy::doc_markdown, reason = "it is the program's help")]
+#[derive(Args)]
+pub(super) struct IdentityArgs {
+    /// User name; without a password it is a token [env: NATS_USER]
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+    /// Password [env: NATS_PASSWORD]
+    #[arg(long, global = true)]
+    password: Option<Secret>,
+    /// Token [env: NATS_TOKEN]
+    #[arg(long, global = true)]
+    token: Option<Secret>,
+    /// File with a user's JWT and seed, read again at each connect [env: NATS_CREDS]
+    #[arg(long, global = true, value_name = "FILE")]
+    creds: Option<PathBuf>,
+    /// File with the seed of a user's key [env: NATS_NKEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    nkey: Option<PathBuf>,
+}
+
+/// One way to identify.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    None,
+    UserAndPassword(String, Secret),
+    Token(Secret),
+    Creds(PathBuf),
+    NKey(PathBuf),
+}
+
+impl IdentityArgs {
+    /// Adds the credentials to the options.
+    pub(super) fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, Box<dyn Error>> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        Ok(match self.identity(variable)? {
+            Identity::None => options,
+            Identity::UserAndPassword(user, password) => {
+                options.user_and_password(&user, password.expose())
+            }
+            Identity::Token(token) => options.token(token.expose()),
+            Identity::Creds(path) => options.credentials_file(path),
+            Identity::NKey(path) => options.nkey(&seed(&path)?)?,
+        })
+    }
+
+    fn identity(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Identity, String> {
+        let is_flag_given = self.user.is_some()
+            || self.password.is_some()
+            || self.token.is_some()
+            || self.creds.is_some()
+            || self.nkey.is_some();
+        if !is_flag_given {
+            let environment = Self {
+                user: variable("NATS_USER"),
+                // Without a user it may be meant for another program.
+                password: variable("NATS_USER")
+                    .and_then(|_| variable("NATS_PASSWORD"))
+                    .map(Secret::new),
+                token: variable("NATS_TOKEN").map(Secret::new),
+                creds: variable("NATS_CREDS").map(PathBuf::from),
+                nkey: variable("NATS_NKEY").map(PathBuf::from),
+            };
+            return environment.chosen(["NATS_USER", "NATS_TOKEN", "NATS_CREDS", "NATS_NKEY"]);
+        }
+        let with_password = Self {
+            user: self.user.clone(),
+            // The flag says who, and the variable keeps the password off the command line.
+            password: self.password.clone().or_else(|| {
+                let is_user_given = self.user.is_some();
+                let password = is_user_given.then(|| variable("NATS_PASSWORD")).flatten();
+                password.map(Secret::new)
+            }),
+            token: self.token.clone(),
+            creds: self.creds.clone(),
+            nkey: self.nkey.clone(),
+        };
+        with_password.chosen(["--user", "--token", "--creds", "--nkey"])
+    }
+
+    /// The one way that is given; `names` are for the user, token, creds and key.
+    fn chosen(self, names: [&str; 4]) -> Result<Identity, String> {
+        let user = match (self.user, self.password) {
+            (Some(user), Some(password)) => Some(Identity::UserAndPassword(user, password)),
+            (Some(token), None) => Some(Identity::Token(token.into())),
+            (None, Some(_)) => return Err("--password needs --user".to_owned()),
+            (None, None) => None,
+        };
+        let ways = [
+            user,
+            self.token.map(Identity::Token),
+            self.creds.map(Identity::Creds),
+            self.nkey.map(Identity::NKey),
+        ];
+        let mut given = ways
+            .into_iter()
+            .zip(names)
+            .filter_map(|(way, name)| way.map(|way| (way, name)));
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Identity::None),
+            (Some((way, _)), None) => Ok(way),
+            (Some((_, first)), Some((_, second))) => {
+                Err(format!("{first} and {second} exclude each other"))
+            }
+        }
+    }
+}
+
+/// The first line that begins as a user's seed does, bare or between marks.
+fn seed(path: &PathBuf) -> Result<Zeroizing<String>, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("nkey file {}: {error}", path.display()))?;
+    let text = Zeroizing::new(text);
+    if text.len() > CREDS_BYTES_MAX {
+        let len = text.len();
+        return Err(format!(
+            "nkey of {len} bytes exceeds {CREDS_BYTES_MAX} bytes"
+        ));
+    }
+    let seed = text
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("SU"));
+    let seed = seed.ok_or_else(|| format!("nkey file {} without a seed", path.display()))?;
+    Ok(Zeroizing::new(seed.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> IdentityArgs {
+        IdentityArgs {
+            user: None,
+            password: None,
+            token: None,
+            creds: None,
+            nkey: None,
+        }
+    }
+
+    fn everything(name: &str) -> Option<String> {
+        name.starts_with("NATS_")
+            .then(|| "from the environment".to_owned())
+    }
+
+    #[test]
+    fn a_flag_goes_before_every_variable() {
+        let mut flags = nothing();
+        flags.user = Some("u".into());
+        let expected = Identity::UserAndPassword("u".into(), "from the environment".into());
+        assert_eq!(flags.identity(everything), Ok(expected));
+        flags.password = Some("p".into());
+        let expected = Identity::UserAndPassword("u".into(), "p".into());
+        assert_eq!(flags.identity(everything), Ok(expected));
+        let mut flags = nothing();
+        flags.creds = Some("c".into());
+        assert_eq!(flags.identity(everything), Ok(Identity::Creds("c".into())));
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_a_token() {
+        let mut flags = nothing();
+        flags.user = Some("t".into());
+        assert_eq!(flags.identity(|_| None), Ok(Identity::Token("t".into())));
+        let only_user = |name: &str| (name == "NATS_USER").then(|| "t".to_owned());
+        assert_eq!(
+            nothing().identity(only_user),
+            Ok(Identity::Token("t".into()))
+        );
+    }
+
+    #[test]
+    fn two_ways_to_identify_are_refused_by_their_names() {
+        let mut flags = nothing();
+        flags.token = Some("t".into());
+        flags.nkey = Some("k".into());
+        let error = flags.identity(everything).unwrap_err();
+        assert_eq!(error, "--token and --nkey exclude each other");
+        let error = nothing().identity(everything).unwrap_err();
+        assert_eq!(error, "NATS_USER and NATS_TOKEN exclude each other");
+        let mut flags = nothing();
+        flags.password = Some("p".into());
+        assert_eq!(
+            flags.identity(|_| None).unwrap_err(),
+            "--password needs --user"
+        );
+    }
+}
