@@ -350,7 +350,9 @@ impl Conversation {
             _ => {}
         }
         let was_connected = self.session.is_connected();
-        let heard = self.session.handle_op(self.link, self.now, op, &mut self.outbox);
+        let heard = self
+            .session
+            .handle_op(self.link, self.now, op, &mut self.outbox);
         if matches!(op, ServerOp::Pong) && was_connected {
             if let Some(watermark) = self.watermarks.pop_front() {
                 self.confirmed = watermark;
@@ -545,7 +547,10 @@ impl Conversation {
             Event::SubscriptionRefused(refusal) => {
                 let sid = refusal.sid.expect("it is one of ours");
                 let of = self.live.remove(&sid).expect("it is alive");
-                assert_eq!((of.filter, of.group), (refusal.subject, refusal.queue_group));
+                assert_eq!(
+                    (of.filter, of.group),
+                    (refusal.subject, refusal.queue_group)
+                );
                 assert!(!of.is_draining, "the server may have ended it itself");
                 self.server.table.remove(&sid);
                 self.refused.insert(sid);
