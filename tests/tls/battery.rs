@@ -1,0 +1,294 @@
+//! Servers, and those who stand between, that a client must refuse before it says who it is.
+
+use natseq::client::ConnectOptions;
+use natseq::session::{LinkError, TlsError};
+
+use crate::rig::{
+    INFO, PASSWORD, Script, USER, connected, dial_failed, exchange, hear_all, nothing_in_clear,
+    quick, recording, refused, server_config, trusting, url, welcome,
+};
+use crate::support::certificates::{Authority, Identity};
+use crate::support::{Folder, RealServer, servers};
+
+/// What a man in the middle makes of an INFO: the same, without the TLS.
+fn stripped() -> String {
+    INFO.replace("true,\"tls_available\":true", "false")
+}
+
+#[tokio::test]
+async fn a_server_that_withholds_tls_hears_nothing_secret() {
+    let authority = Authority::new();
+    for (scheme, options) in [
+        ("tls", quick()),
+        ("nats", quick().require_tls(true)),
+        ("nats", quick().tls(trusting(&authority))),
+        (
+            "nats",
+            quick().require_tls(true).user_and_password(USER, PASSWORD),
+        ),
+    ] {
+        let script = Script::listen().await;
+        let url = url(scheme, "localhost", script.address());
+        let hearing = async { hear_all(script.greet(&format!("{}\r\n", stripped())).await).await };
+        let (reason, said) = tokio::join!(refused(&options, &url), hearing);
+        assert_eq!(reason, LinkError::TlsNotOffered);
+        assert_eq!(said, b"", "{}", said.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn bytes_between_info_and_tls_are_fatal() {
+    let authority = Authority::new();
+    let options = quick().tls(trusting(&authority));
+    for behind in ["+OK\r\n", "INFO {\"tls_required\":false}\r\n", "\x16", " "] {
+        let script = Script::listen().await;
+        let url = url("tls", "localhost", script.address());
+        let greeting = format!("{INFO}\r\n{behind}");
+        let hearing = async { hear_all(script.greet(&greeting).await).await };
+        let (reason, said) = tokio::join!(refused(&options, &url), hearing);
+        assert!(matches!(reason, LinkError::InfoMalformed(_)), "{reason:?}");
+        assert_eq!(said, b"", "{}", said.escape_ascii());
+    }
+}
+
+/// INFO comes in clear, so whoever can change it can name a host for which he has a certificate.
+#[tokio::test]
+async fn the_host_in_info_is_not_believed() {
+    let authority = Authority::new();
+    let info = INFO.replace("\"proto\":1", "\"proto\":1,\"host\":\"evil.example.org\"");
+    let evil = server_config(&authority.issue(&["evil.example.org"]));
+    let script = Script::listen().await;
+    let proxy = recording(script.address());
+    let options = quick().tls(trusting(&authority));
+    let url = url("tls", "localhost", proxy.address());
+    let (reason, stream) = tokio::join!(refused(&options, &url), script.upgrade(&info, &evil));
+    let expected = TlsError::WrongName("localhost".to_owned());
+    assert_eq!(reason, LinkError::Tls(expected));
+    assert!(stream.is_none());
+    nothing_in_clear(&proxy);
+
+    // The name in the URL counts, whatever INFO says.
+    let honest = server_config(&authority.issue(&["localhost"]));
+    let serving = async {
+        let mut stream = script.upgrade(&info, &honest).await.unwrap();
+        welcome(&mut stream).await;
+        stream
+    };
+    let (client, _stream) = tokio::join!(options.connect(&url), serving);
+    assert!(client.unwrap().is_connected());
+    nothing_in_clear(&proxy);
+}
+
+/// Wrong host, unknown authority and expiry, with each of the real servers.
+#[tokio::test]
+async fn a_certificate_that_is_not_the_servers_is_refused_and_says_why() {
+    let authority = Authority::new();
+    let good = authority.issue(&["localhost"]);
+    let wrong_name = TlsError::WrongName("localhost".to_owned());
+    let cases: [(&str, Identity, TlsError); 4] = [
+        (
+            "host",
+            authority.issue(&["elsewhere.example.org", "10.0.0.1"]),
+            wrong_name,
+        ),
+        (
+            "authority",
+            Authority::named("another").issue(&["localhost"]),
+            TlsError::UnknownIssuer,
+        ),
+        (
+            "namesake",
+            Authority::new().issue(&["localhost"]),
+            TlsError::UnknownIssuer,
+        ),
+        (
+            "expired",
+            authority.issue_expired(&["localhost"]),
+            TlsError::Expired,
+        ),
+    ];
+    for binary in servers("TLS certificates") {
+        let folder = Folder::new();
+        let (certificate, key) = good.write(&folder.path, "server");
+        let config = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}");
+        let mut server = RealServer::start(&binary, &config);
+        let proxy = recording(server.address());
+        let options = quick().tls(trusting(&authority));
+        let url = url("tls", "localhost", proxy.address());
+        for (case, identity, expected) in &cases {
+            identity.write(&folder.path, "server");
+            server.restart();
+            let reason = refused(&options, &url).await;
+            let version = server.version();
+            assert_eq!(reason, LinkError::Tls(expected.clone()), "{version} {case}");
+        }
+        nothing_in_clear(&proxy);
+        // The same client, server and proxy with the right certificate.
+        good.write(&folder.path, "server");
+        server.restart();
+        exchange(&options.connect(&url).await.unwrap()).await;
+        nothing_in_clear(&proxy);
+    }
+}
+
+#[tokio::test]
+async fn an_end_within_the_handshake_is_told() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue(&["localhost"]));
+    let options = quick().tls(trusting(&authority));
+    // Right behind INFO, and within the server's answer.
+    for behind in [0_u64, 1, 5, 100] {
+        let script = Script::listen().await;
+        let proxy = recording(script.address());
+        let url = url("tls", "localhost", proxy.address());
+        let bytes = (INFO.len() + 2) as u64 + behind;
+        proxy.cut_next(
+            crate::support::proxy::Way::ToClient,
+            bytes,
+            crate::support::proxy::Cut::Close,
+        );
+        let (reason, _) = tokio::join!(refused(&options, &url), script.upgrade(INFO, &config));
+        assert_eq!(reason, LinkError::Tls(TlsError::Ended), "{behind}");
+        nothing_in_clear(&proxy);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_promises_tls_and_speaks_plainly_is_refused() {
+    let script = Script::listen().await;
+    let authority = Authority::new();
+    let proxy = recording(script.address());
+    let url = url("tls", "localhost", proxy.address());
+    let options = quick().tls(trusting(&authority));
+    let speaking = async {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = script.greet(&format!("{INFO}\r\n")).await;
+        // After the hello, so that it is no leftover of INFO.
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"+OK\r\nPING\r\nPING\r\n").await.unwrap();
+        hear_all(stream).await
+    };
+    let (reason, _) = tokio::join!(refused(&options, &url), speaking);
+    assert_eq!(reason, LinkError::Tls(TlsError::NotTls));
+    nothing_in_clear(&proxy);
+}
+
+#[tokio::test]
+async fn certificates_for_addresses_and_other_names_are_accepted_as_asked() {
+    let authority = Authority::new();
+    for (names, host, server_name) in [
+        (&["127.0.0.1"][..], "127.0.0.1", None),
+        (&["nats.example.org"], "127.0.0.1", Some("nats.example.org")),
+        (&["nats.example.org"], "localhost", Some("nats.example.org")),
+        (&["::1"], "localhost", Some("::1")),
+    ] {
+        let config = server_config(&authority.issue(names));
+        let script = Script::listen().await;
+        let mut tls = trusting(&authority);
+        if let Some(name) = server_name {
+            tls = tls.server_name(name);
+        }
+        let url = url("tls", host, script.address());
+        let options = quick().tls(tls);
+        let serving = async {
+            let mut stream = script.upgrade(INFO, &config).await.expect(host);
+            welcome(&mut stream).await;
+            stream
+        };
+        let (client, stream) = tokio::join!(options.connect(&url), serving);
+        assert!(client.unwrap().is_connected());
+        // Only a name is shown to the server before it shows its certificate.
+        let shown = stream.get_ref().1.server_name().map(str::to_owned);
+        let expected = server_name.filter(|name| *name != "::1");
+        assert_eq!(
+            shown.as_deref(),
+            expected.or_else(|| (host == "localhost" && server_name.is_none()).then_some(host))
+        );
+    }
+    let script = Script::listen().await;
+    let options = quick().tls(trusting(&authority).server_name("no name"));
+    let url = url("tls", "localhost", script.address());
+    let hearing = async { hear_all(script.greet(&format!("{INFO}\r\n")).await).await };
+    let (reason, said) = tokio::join!(refused(&options, &url), hearing);
+    let expected = "`no name` is no name that a certificate can have".to_owned();
+    assert_eq!(reason, LinkError::Tls(TlsError::Options(expected)));
+    assert_eq!(said, b"");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced_by_one_that_is_checked_as_well() {
+    let authority = Authority::new();
+    let good = server_config(&authority.issue(&["localhost"]));
+    let bad = server_config(&Authority::named("another").issue(&["localhost"]));
+    let script = Script::listen().await;
+    let proxy = recording(script.address());
+    let options = quick().tls(trusting(&authority));
+    let url = url("tls", "localhost", proxy.address());
+    let serving = async {
+        let mut stream = script.upgrade(INFO, &good).await.unwrap();
+        welcome(&mut stream).await;
+        stream
+    };
+    let (client, stream) = tokio::join!(options.connect(&url), serving);
+    let client = client.unwrap();
+    let mut events = client.events();
+    drop(stream);
+    let (reason, _) = tokio::join!(dial_failed(&mut events), script.upgrade(INFO, &bad));
+    assert_eq!(reason, LinkError::Tls(TlsError::UnknownIssuer));
+    let serving = async {
+        let mut stream = script.upgrade(INFO, &good).await.unwrap();
+        welcome(&mut stream).await;
+        stream
+    };
+    let ((), _stream) = tokio::join!(connected(&mut events), serving);
+    nothing_in_clear(&proxy);
+}
+
+#[tokio::test]
+async fn options_that_cannot_be_used_fail_the_connect_and_say_why() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    let missing = folder.path.join("missing.pem");
+    let identity = authority.issue(&["me"]);
+    let other = authority.issue(&["other"]);
+    for (tls, expected) in [
+        (
+            trusting(&authority).root_certificate_file(&missing),
+            "missing.pem: No such file",
+        ),
+        (
+            trusting(&authority).root_certificates("no PEM"),
+            "holds no PEM certificate",
+        ),
+        (
+            trusting(&authority).client_certificate("", &identity.key),
+            "client certificate",
+        ),
+        (
+            trusting(&authority).client_certificate(&identity.certificate, "x"),
+            "client key",
+        ),
+        (
+            trusting(&authority).client_certificate(&identity.certificate, &other.key),
+            "keys",
+        ),
+        (
+            natseq::client::TlsOptions::new().native_roots(false),
+            "no trusted root certificate",
+        ),
+    ] {
+        let script = Script::listen().await;
+        let shown = format!("{tls:?}");
+        assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+        let options = ConnectOptions::new().tls(tls);
+        let url = url("tls", "localhost", script.address());
+        let hearing = async { hear_all(script.greet(&format!("{INFO}\r\n")).await).await };
+        let (reason, said) = tokio::join!(refused(&options, &url), hearing);
+        assert!(
+            matches!(reason, LinkError::Tls(TlsError::Options(_))),
+            "{reason:?}"
+        );
+        assert!(reason.to_string().contains(expected), "{reason}");
+        assert_eq!(said, b"");
+    }
+}
