@@ -91,15 +91,12 @@ impl Redial {
 
     /// Counts a dial. Returns false when the outage has used up its attempts.
     pub(crate) fn note_dial(&mut self) -> bool {
-        if self
-            .options
-            .attempts_max
-            .is_some_and(|max| self.attempts.saturating_sub(self.free_attempts) >= max)
-        {
-            return false;
-        }
+        let attempts_max = self.options.attempts_max;
+        let counted = self.attempts.saturating_sub(self.free_attempts);
+        let is_allowed = attempts_max.is_none_or(|max| counted < max);
+        // The first connect goes beyond the bound, and its pass over the servers has to end.
         self.attempts = self.attempts.saturating_add(1);
-        true
+        is_allowed
     }
 
     /// The dials so far belong to no outage that may end the session.
