@@ -3,7 +3,6 @@
 #![cfg(all(feature = "client", feature = "broker"))]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "test code: a surprise here fails the test"
 )]
 

@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use natseq::client::{Client, ConnectOptions, ErrorKind, Event, Events, Publication, Subscription};
+use natseq::client::{
+    Client, ConnectOptions, ErrorKind, Event, Events, Publication, Subscription, TlsOptions,
+};
 use natseq::session::{LinkError, RedialOptions};
 use natseq::wire::{Headers, Message};
 use sha1_smol::Sha1;
+use support::certificates::Authority;
 use support::proxy::{Proxy, Way};
-use support::{PATIENCE, RealServer, ServerBinary, free_port, servers};
+use support::{Folder, PATIENCE, RealServer, ServerBinary, free_port, servers};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -128,6 +131,60 @@ async fn after_a_restart_the_subscription_is_there_again() {
         connected(&mut events).await;
         exchange(&client, &mut sub, b"after", server.version()).await;
         client.close().await;
+    }
+}
+
+/// The handshake of wss comes before INFO, so nothing is to be upgraded after it.
+#[tokio::test]
+async fn wss_is_tls_from_the_first_byte_and_checks_the_certificate() {
+    for binary in servers("wss") {
+        let authority = Authority::new();
+        let folder = Folder::new();
+        let identity = authority.issue(&["localhost", "127.0.0.1"]);
+        let (certificate, key) = identity.write(&folder.path, "server");
+        let config = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}");
+        let (server, address) = started(&binary, &config);
+        let proxy = Proxy::start(address, 3);
+        proxy.record();
+        let url = format!("wss://me:hunter2@localhost:{}", proxy.address().port());
+        let tls = TlsOptions::new()
+            .native_roots(false)
+            .root_certificates(&authority.pem);
+        let options = ConnectOptions::new().redial(quick()).tls(tls);
+        for is_compressed in [false, true] {
+            let options = options.clone().websocket_compression(is_compressed);
+            let client = options.connect(&url).await.unwrap();
+            let mut sub = client.subscribe("w.>").unwrap();
+            exchange(&client, &mut sub, &[b's'; 70_000], server.version()).await;
+            client.close().await;
+        }
+        let stranger = TlsOptions::new()
+            .native_roots(false)
+            .root_certificates(Authority::new().pem);
+        let error = options
+            .clone()
+            .tls(stranger)
+            .connect(&url)
+            .await
+            .unwrap_err();
+        assert!(told(&error).contains("no trusted authority"), "{error:?}");
+        for connection in 0..3 {
+            let passed = proxy.passed(connection).to_server;
+            assert!(!contains(&passed, b"hunter2") && !contains(&passed, b"GET "));
+        }
+
+        // A plain ws connection offers no TLS, and a client that insists on it says nothing.
+        let (plain, address) = started(&binary, "no_tls: true");
+        let proxy = Proxy::start(address, 4);
+        proxy.record();
+        let url = format!("ws://me:hunter2@{}", proxy.address());
+        let error = options.connect(&url).await.unwrap_err();
+        assert!(
+            told(&error).contains("does not offer it"),
+            "{}: {error:?}",
+            plain.version()
+        );
+        assert!(!contains(&proxy.passed(0).to_server, b"hunter2"));
     }
 }
 
@@ -418,6 +475,10 @@ fn quick() -> RedialOptions {
 
 fn told(error: &natseq::Error) -> String {
     std::error::Error::source(error).unwrap().to_string()
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|found| found == word)
 }
 
 /// A figure of this process, in bytes.

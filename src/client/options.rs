@@ -386,6 +386,7 @@ impl ConnectOptions {
             echo: self.echo,
             line_bytes_max: self.line_bytes_max,
             is_tls_required: self.is_tls_required,
+            is_tls_first: self.connector.is_tls_first(),
             connect_timeout: self.connect_timeout,
             retries_first_connect: self.retries_first_connect,
             keepalive: self.keepalive,

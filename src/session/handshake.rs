@@ -69,12 +69,17 @@ impl Handshake {
     }
 
     /// The socket is open.
-    pub(crate) fn handle_connected(&mut self) {
-        if self.stage == Stage::Dialing {
-            self.stage = Stage::AwaitingInfo;
-            // With wss TLS comes before WebSocket, both with the dial.
-            self.is_encrypted = self.server.is_websocket() && self.server.is_tls();
+    pub(crate) fn handle_connected(&mut self, options: &SessionOptions) -> Result<Step, LinkError> {
+        if self.stage != Stage::Dialing {
+            return Ok(Step::Nothing);
         }
+        self.stage = Stage::AwaitingInfo;
+        // With wss TLS comes before WebSocket, both with the dial.
+        self.is_encrypted = self.server.is_websocket() && self.server.is_tls();
+        if options.is_tls_first && !self.server.is_websocket() {
+            return self.start_tls();
+        }
+        Ok(Step::Nothing)
     }
 
     /// TLS is up on the socket.
@@ -155,7 +160,7 @@ impl Handshake {
         let Some(info) = &self.info else {
             return Ok(Step::Nothing);
         };
-        let is_wanted = options.is_tls_required || self.server.is_tls();
+        let is_wanted = options.is_tls_required || options.is_tls_first || self.server.is_tls();
         let is_offered = info.tls_required || info.tls_available;
         if self.is_encrypted || (!is_wanted && (!info.tls_required || self.server.is_websocket())) {
             return self.identify(options);

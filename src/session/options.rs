@@ -75,6 +75,9 @@ pub struct SessionOptions {
     pub line_bytes_max: usize,
     /// Whether to insist on TLS with every server. Default false: as the URL and INFO say.
     pub is_tls_required: bool,
+    /// Whether TLS begins before the server says INFO, with every server and without falling back.
+    /// Default false.
+    pub is_tls_first: bool,
     /// Bound on dialing and handshake together. Default 5 s.
     pub connect_timeout: Duration,
     /// Whether the first connect goes on as a reconnect does when no server answers. Default false.
@@ -110,6 +113,7 @@ impl SessionOptions {
             pedantic: false,
             line_bytes_max: Limits::CLIENT_OPS.line_bytes_max,
             is_tls_required: false,
+            is_tls_first: false,
             connect_timeout: Duration::from_secs(5),
             retries_first_connect: false,
             keepalive: KeepaliveOptions::default(),

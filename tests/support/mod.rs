@@ -205,6 +205,10 @@ impl RealServer {
             .append(true)
             .open(&log)
             .unwrap();
+        let logged = self.log().len();
+        // Such a server says nothing before TLS, but in its log.
+        let config = fs::read_to_string(self.folder.path.join("server.conf")).unwrap();
+        let is_silent = config.contains("handshake_first: true");
         let child = Command::new(&self.binary.path)
             .arg("--config")
             .arg(self.folder.path.join("server.conf"))
@@ -213,16 +217,22 @@ impl RealServer {
             .stderr(output)
             .spawn()
             .unwrap();
-        let child = self.child.insert(child);
+        self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The name proves that it is ours and not another test's server on a port just taken.
-            if info_line(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
-                .is_ok_and(|info| info.contains(&self.name))
-            {
+            let is_ready = if is_silent {
+                self.log()
+                    .get(logged..)
+                    .is_some_and(|log| log.contains("Server is ready"))
+            } else {
+                info_line(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+                    .is_ok_and(|info| info.contains(&self.name))
+            };
+            if is_ready {
                 return Ok(());
             }
-            let ended = child.try_wait().unwrap();
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
                 let why = format!(
                     "nats-server {} on port {} ended: {ended:?}\n{}",

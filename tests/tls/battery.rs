@@ -1,11 +1,11 @@
 //! Servers, and those who stand between, that a client must refuse before it says who it is.
 
-use natseq::client::ConnectOptions;
+use natseq::client::{ConnectOptions, Event};
 use natseq::session::{LinkError, TlsError};
 
 use crate::rig::{
-    INFO, PASSWORD, Script, USER, connected, dial_failed, exchange, hear_all, nothing_in_clear,
-    quick, recording, refused, server_config, trusting, url, welcome,
+    INFO, PASSWORD, Script, USER, connected, dial_failed, event, exchange, hear_all,
+    nothing_in_clear, quick, recording, refused, server_config, trusting, url, welcome,
 };
 use crate::support::certificates::{Authority, Identity};
 use crate::support::{Folder, RealServer, servers};
@@ -33,6 +33,65 @@ async fn a_server_that_withholds_tls_hears_nothing_secret() {
         let (reason, said) = tokio::join!(refused(&options, &url), hearing);
         assert_eq!(reason, LinkError::TlsNotOffered);
         assert_eq!(said, b"", "{}", said.escape_ascii());
+    }
+}
+
+/// The policy is the client's: a server that another one announced is held to it as well.
+#[tokio::test]
+async fn an_announced_server_that_withholds_tls_hears_nothing_secret() {
+    for scheme in ["tls", "nats"] {
+        let authority = Authority::new();
+        let config = server_config(&authority.issue(&["localhost"]));
+        let (honest, stripping) = (Script::listen().await, Script::listen().await);
+        let proxy = recording(stripping.address());
+        let info = INFO.replace(
+            "\"proto\":1",
+            &format!("\"proto\":1,\"connect_urls\":[\"{}\"]", proxy.address()),
+        );
+        let options = quick().tls(trusting(&authority));
+        let url = url(scheme, "localhost", honest.address());
+        let serving = async {
+            let mut stream = honest.upgrade(&info, &config).await.unwrap();
+            let connect = welcome(&mut stream).await;
+            assert!(connect.contains(PASSWORD), "{connect}");
+            stream
+        };
+        let (client, stream) = tokio::join!(options.connect(&url), serving);
+        let client = client.unwrap();
+        let mut events = client.events();
+        // The client goes to the announced server, which withholds TLS, and comes back.
+        drop(stream);
+        let hearing = async {
+            let greeting = format!("{}\r\n", stripped());
+            hear_all(stripping.greet(&greeting).await).await
+        };
+        let returning = async {
+            // It may well have come back to the honest one in between.
+            loop {
+                if let Some(mut stream) = honest.upgrade(&info, &config).await {
+                    welcome(&mut stream).await;
+                }
+            }
+        };
+        let refusing = async {
+            tokio::select! {
+                reason = async {
+                    loop {
+                        if let Event::DialFailed { server, reason } = event(&mut events).await
+                            && server.port() == proxy.address().port()
+                        {
+                            return (server, reason);
+                        }
+                    }
+                } => reason,
+                () = returning => unreachable!("it never ends"),
+            }
+        };
+        let ((server, reason), said) = tokio::join!(refusing, hearing);
+        assert_eq!(reason, LinkError::TlsNotOffered);
+        assert_eq!(server.tls_name(), "localhost");
+        assert_eq!(said, b"", "{}", said.escape_ascii());
+        nothing_in_clear(&proxy);
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Connector {
     dialer: Option<Arc<dyn Dialer>>,
     #[cfg(feature = "tls")]
     tls: tls::Tls,
+    #[cfg(feature = "tls")]
+    is_tls_first: bool,
     #[cfg(feature = "websocket")]
     websocket: websocket::WebSocketOptions,
 }
@@ -56,7 +58,16 @@ impl Connector {
 
     #[cfg(feature = "tls")]
     pub(super) fn set_tls(&mut self, options: TlsOptions) {
+        self.is_tls_first = options.is_first;
         self.tls = tls::Tls::new(options);
+    }
+
+    /// Whether TLS begins before INFO.
+    pub(super) const fn is_tls_first(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.is_tls_first;
+        #[cfg(not(feature = "tls"))]
+        return false;
     }
 
     /// Returns false when the header cannot stand in a request.

@@ -37,6 +37,7 @@ pub struct TlsOptions {
     pub(super) identity: Identity,
     pub(super) config: Option<Arc<ClientConfig>>,
     pub(super) server_name: Option<String>,
+    pub(super) is_first: bool,
 }
 
 /// Our own certificate and its key.
@@ -64,6 +65,7 @@ impl TlsOptions {
             identity: Identity::None,
             config: None,
             server_name: None,
+            is_first: false,
         }
     }
 
@@ -134,6 +136,18 @@ impl TlsOptions {
         self.server_name = Some(name.to_owned());
         self
     }
+
+    /// Whether TLS begins before the server says a word, so that not even INFO is in clear. Default:
+    /// false.
+    ///
+    /// It is for servers with `handshake_first` in their configuration, from version 2.10.4 on; with
+    /// others no connection comes about, for there is no falling back. `wss` begins with TLS in any
+    /// case.
+    #[must_use]
+    pub const fn handshake_first(mut self, is_first: bool) -> Self {
+        self.is_first = is_first;
+        self
+    }
 }
 
 impl Default for TlsOptions {
@@ -151,6 +165,7 @@ impl fmt::Debug for TlsOptions {
             .field("identity", &self.identity)
             .field("has_config", &self.config.is_some())
             .field("server_name", &self.server_name)
+            .field("is_first", &self.is_first)
             .finish()
     }
 }

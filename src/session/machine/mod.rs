@@ -221,11 +221,14 @@ impl Session {
 
     /// The socket is open.
     pub fn handle_connected(&mut self, link: u64, now: Duration, outbox: &mut Outbox) {
-        let Some(handshake) = self.opening_of(link) else {
-            return;
-        };
-        handshake.handle_connected();
-        self.step(link, Ok(Step::Nothing), now, outbox);
+        if let Some(handshake) = self
+            .opening
+            .as_mut()
+            .filter(|opening| opening.link() == link)
+        {
+            let step = handshake.handle_connected(&self.options);
+            self.step(link, step, now, outbox);
+        }
     }
 
     /// TLS is up on the socket.
@@ -505,12 +508,6 @@ impl Session {
     #[must_use]
     pub fn subscriptions_len(&self) -> usize {
         self.subscriptions.len()
-    }
-
-    fn opening_of(&mut self, link: u64) -> Option<&mut Handshake> {
-        self.opening
-            .as_mut()
-            .filter(|opening| opening.link() == link)
     }
 
     fn serves(&self, link: u64) -> bool {

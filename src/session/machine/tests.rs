@@ -367,6 +367,57 @@ fn a_server_that_withholds_tls_gets_no_credentials() {
 }
 
 #[test]
+fn with_tls_first_nothing_is_heard_or_said_before_it() {
+    for server in ["nats://user:secret@h", "tls://user:secret@h"] {
+        let mut dialogue = Dialogue::with(server, |options| options.is_tls_first = true);
+        dialogue.dial();
+        // Without the feature there is no TLS, and no server either.
+        if !cfg!(feature = "tls") {
+            assert!(dialogue.told().contains("no `tls` feature"));
+            return;
+        }
+        assert_eq!(dialogue.actions(), "tls");
+        dialogue.hear(ServerOp::Info { json: INFO });
+        assert_eq!(dialogue.actions(), "");
+        let (link, now) = (dialogue.link, dialogue.now);
+        let outbox = &mut dialogue.outbox;
+        dialogue.session.handle_tls_started(link, now, outbox);
+        assert_eq!(dialogue.actions(), "");
+        // INFO is not asked for TLS any more.
+        dialogue.hear(ServerOp::Info { json: INFO });
+        let actions = dialogue.actions();
+        assert!(actions.starts_with("CONNECT {"), "{actions}");
+        assert!(actions.contains("\"tls_required\":true"), "{actions}");
+    }
+}
+
+#[test]
+fn wss_is_encrypted_with_its_dial_and_ws_never_is() {
+    let mut dialogue = Dialogue::with("wss://user:secret@h", |options| {
+        options.is_tls_required = true;
+        options.is_tls_first = true;
+    });
+    dialogue.dial();
+    assert_eq!(dialogue.actions(), "");
+    dialogue.hear(ServerOp::Info { json: INFO });
+    assert!(dialogue.actions().starts_with("CONNECT {"));
+
+    let info = br#"{"tls_required":true}"#;
+    for change in [
+        (|options| options.is_tls_required = true) as fn(&mut SessionOptions),
+        |options| options.is_tls_first = true,
+    ] {
+        let mut dialogue = Dialogue::with("ws://user:secret@h", change);
+        dialogue.dial();
+        dialogue.hear(ServerOp::Info { json: info });
+        let actions = dialogue.actions();
+        assert!(!actions.contains("CONNECT"), "{actions}");
+        let told = dialogue.told();
+        assert!(told.contains("the server does not offer it"), "{told}");
+    }
+}
+
+#[test]
 fn a_handshake_has_a_deadline() {
     let mut dialogue = Dialogue::new("h");
     dialogue.dial();
@@ -705,6 +756,24 @@ fn the_first_connect_uses_up_no_attempt_of_an_outage_right_behind_it() {
     dialogue.lose();
     dialogue.now = dialogue.session.poll_timeout().unwrap();
     assert_eq!(dialogue.actions(), "finish");
+}
+
+#[test]
+fn a_first_connect_fails_after_one_pass_whatever_may_be_dialed_later() {
+    for attempts_max in [Some(0), Some(1), None] {
+        let mut dialogue = Dialogue::with("a,b,c", |options| {
+            options.redial.attempts_max = attempts_max;
+        });
+        for server in [
+            "dial nats://a:4222",
+            "dial nats://b:4222",
+            "dial nats://c:4222",
+        ] {
+            assert_eq!(dialogue.actions(), server, "{attempts_max:?}");
+            dialogue.lose();
+        }
+        assert_eq!(dialogue.actions(), "finish", "{attempts_max:?}");
+    }
 }
 
 #[test]
