@@ -53,6 +53,9 @@ const WITHOUT_PURPOSE: &[&str] = &[
     "package.json",
 ];
 
+/// How the code names a heading of the notes; taken apart, so that this file does not find itself.
+const NOTES: &str = concat!("protocol-", "notes, \"");
+
 #[test]
 fn layers_import_only_what_the_table_allows() {
     let mut wrong = Vec::new();
@@ -173,6 +176,34 @@ fn no_file_points_outside_the_repository() {
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_heading_of_the_notes_that_the_code_names_is_there() {
+    let notes = read(Path::new("protocol-notes.md"));
+    let headings: Vec<&str> = notes
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let mut wrong = Vec::new();
+    let mut named = 0;
+    for file in files().iter().filter(|file| is_rust(file)) {
+        for (number, line) in read(file).lines().enumerate() {
+            let Some((_, rest)) = line.split_once(NOTES) else {
+                continue;
+            };
+            let Some((heading, _)) = rest.split_once('"') else {
+                continue;
+            };
+            named += 1;
+            if !headings.contains(&heading) {
+                wrong.push(format!("{}:{}: {heading}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(named > 0, "no heading is named: has the form changed?");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
