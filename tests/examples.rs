@@ -17,6 +17,8 @@
 mod connecting;
 #[path = "../examples/dialing.rs"]
 mod dialing;
+#[path = "auth/issuer.rs"]
+mod issuer;
 #[path = "../examples/monitoring.rs"]
 mod monitoring;
 #[path = "../examples/receiving.rs"]
@@ -32,9 +34,11 @@ mod sequencing;
 mod support;
 
 use natseq::broker::{Broker, BrokerOptions};
+use natseq::session::{KeyKind, KeyPair};
 
+use issuer::Issuer;
 use support::certificates::Authority;
-use support::{Folder, RealServer, server, servers};
+use support::{Folder, RealServer, servers};
 
 #[tokio::test]
 async fn every_example_is_right_with_an_embedded_server() {
@@ -60,26 +64,52 @@ async fn examples_that_bring_their_servers_are_right() {
 }
 
 #[tokio::test]
-async fn the_example_of_tls_is_right() {
-    let Some(binary) = server("the example of TLS", "2.15.1") else {
-        return;
-    };
-    let folder = Folder::new();
-    let authority = Authority::new();
-    let identity = authority.issue(&["127.0.0.1"]);
-    let file = |name: &str, content: &str| {
-        let path = folder.path.join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let certificate = file("server.pem", &identity.certificate);
-    let key = file("server.key", &identity.key);
-    let trusted = file("authority.pem", &authority.pem);
-    let config = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}");
-    let running = RealServer::start(&binary, &config);
-    securing::tls(&running.url(), trusted.to_str().unwrap())
-        .await
-        .unwrap();
+async fn the_examples_of_keys_and_credentials_files_are_right() {
+    for binary in servers("the examples of keys") {
+        let user = KeyPair::new(KeyKind::User, &[7; 32]);
+        let config = format!(
+            "authorization {{ users: [{{ nkey: {} }}] }}",
+            user.public_key()
+        );
+        let running = RealServer::start(&binary, &config);
+        securing::nkey(&running.url(), user.seed().expose())
+            .await
+            .unwrap();
+
+        let issuer = Issuer::new();
+        let folder = Folder::new();
+        let file = folder.path.join("user.creds");
+        std::fs::write(&file, issuer::creds(&issuer.user(&user, None), &user)).unwrap();
+        let running = RealServer::start(&binary, &issuer.config());
+        securing::credentials_file(&running.url(), file.to_str().unwrap())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_tls_are_right() {
+    for binary in servers("the examples of TLS") {
+        let folder = Folder::new();
+        let authority = Authority::new();
+        let identity = authority.issue(&["127.0.0.1"]);
+        let file = |name: &str, content: &str| {
+            let path = folder.path.join(name);
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let certificate = file("both.pem", &identity.certificate);
+        let key = file("both.key", &identity.key);
+        let trusted = file("authority.pem", &authority.pem);
+        let tls = format!("cert_file: {certificate:?}, key_file: {key:?}");
+        let running = RealServer::start(&binary, &format!("tls {{ {tls} }}"));
+        securing::tls(&running.url(), &trusted).await.unwrap();
+        let tls = format!("{tls}, ca_file: {trusted:?}, verify: true");
+        let running = RealServer::start(&binary, &format!("tls {{ {tls} }}"));
+        securing::mutual_tls(&running.url(), &trusted, &certificate, &key)
+            .await
+            .unwrap();
+    }
 }
 
 /// Runs what works with any server.
