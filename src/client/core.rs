@@ -371,7 +371,13 @@ impl Core {
             Refused::Subscription {
                 mailbox: REPLIES,
                 refusal,
-            } => self.requests.refuse_all(refusal),
+            } => {
+                // The next request asks for another inbox, and hears at once if it is refused.
+                if let Some(sid) = refusal.sid {
+                    self.session.forget(sid);
+                }
+                self.requests.refuse_all(refusal);
+            }
             Refused::Subscription { mailbox, refusal } => {
                 let Some(entry) = self.mailboxes.get(mailbox) else {
                     return;

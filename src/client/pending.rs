@@ -196,3 +196,65 @@ impl From<EndReason> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::wire::{Limits, Parser, Step};
+
+    use super::*;
+
+    fn message(subject: &str) -> Message {
+        let bytes = format!("MSG {subject} 1 1\r\nx\r\n").into_bytes();
+        let mut parser = Parser::of_server(Limits::SERVER_OPS);
+        let Ok(Step::Frame(frame)) = parser.next(&bytes) else {
+            panic!("it is a message");
+        };
+        frame.message(Bytes::from(bytes))
+    }
+
+    fn pending() -> PendingRequests {
+        let mut pending = PendingRequests::new();
+        pending.set_inbox("_INBOX.x".into());
+        pending
+    }
+
+    fn open(pending: &mut PendingRequests) -> (u64, String, oneshot::Receiver<Answer>) {
+        let (answered, answer) = oneshot::channel();
+        let (key, reply) = pending.open("a", false, Sink::One(answered)).unwrap();
+        (key, reply, answer)
+    }
+
+    #[test]
+    fn a_late_answer_does_not_reach_whoever_has_the_slot_now() {
+        let mut pending = pending();
+        let (key, late, _) = open(&mut pending);
+        pending.close(key);
+        let (_, reply, mut answer) = open(&mut pending);
+        assert_ne!(late, reply);
+        pending.answer(message(&late));
+        assert!(answer.try_recv().is_err(), "it was not asked for");
+        pending.answer(message(&reply));
+        assert!(answer.try_recv().unwrap().is_ok());
+        assert_eq!(pending.len(), 0);
+        pending.answer(message(&reply));
+    }
+
+    #[test]
+    fn an_answer_to_a_rewritten_subject_goes_to_the_only_one_who_asked() {
+        let mut pending = pending();
+        pending.answer(message("mapped"));
+        let (_, _, mut answer) = open(&mut pending);
+        pending.answer(message("_INBOX.x.77"));
+        pending.answer(message("_INBOX.x.y"));
+        assert!(answer.try_recv().is_err(), "it names another request");
+        pending.answer(message("mapped"));
+        assert!(answer.try_recv().unwrap().is_ok());
+        let (_, _, mut one) = open(&mut pending);
+        let (_, _, mut two) = open(&mut pending);
+        pending.answer(message("mapped"));
+        assert!(one.try_recv().is_err() && two.try_recv().is_err());
+        assert_eq!(pending.len(), 2);
+    }
+}

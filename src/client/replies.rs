@@ -93,7 +93,7 @@ impl Source {
     ) -> Result<Self, Error> {
         if options.has_own_inbox {
             let reply = client.new_inbox()?;
-            let subscription = Box::new(client.subscribe(&reply)?);
+            let subscription = Box::new(client.subscription(&reply).subscribe_untold()?);
             return Ok(Self::Own {
                 subscription,
                 reply,

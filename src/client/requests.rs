@@ -123,8 +123,8 @@ impl Requester {
         self
     }
 
-    /// Subscribes to an inbox for each request instead of sharing the connection's: for servers
-    /// that permit only some inboxes, and for answers that are not to share a subscription.
+    /// Subscribes to an inbox for each request instead of sharing the connection's, as older clients
+    /// do. Such a request waits over a reconnect, and until its timeout when the server refuses it.
     #[must_use]
     pub const fn own_inbox(mut self) -> Self {
         self.options.has_own_inbox = true;
@@ -252,7 +252,10 @@ async fn ask_alone<P: ToPayload>(
     publication: Publication<'_, P>,
 ) -> Result<Message, Error> {
     let inbox = client.new_inbox()?;
-    let mut answers: Subscription = client.subscription(&inbox).delivered_max(1).subscribe()?;
+    let mut answers: Subscription = client
+        .subscription(&inbox)
+        .delivered_max(1)
+        .subscribe_untold()?;
     client.send(publication.reply(&inbox)?).await?;
     match answers.next().await {
         Some(answer) => Ok(answer),

@@ -143,6 +143,12 @@ impl SubscriptionBuilder {
     ///
     /// As [`Client::subscribe`].
     pub fn subscribe(self) -> Result<Subscription, Error> {
+        tracing::debug!(filter = self.filter, group = self.group, "subscribe");
+        self.subscribe_untold()
+    }
+
+    /// [`SubscriptionBuilder::subscribe`] without a word in the log, where inboxes do not belong.
+    pub(super) fn subscribe_untold(self) -> Result<Subscription, Error> {
         Ok(self.make(false)?.0)
     }
 
@@ -159,6 +165,7 @@ impl SubscriptionBuilder {
     /// [`ErrorKind::Timeout`] after
     /// [`ConnectOptions::request_timeout`](super::ConnectOptions::request_timeout).
     pub async fn confirmed(self) -> Result<Subscription, Error> {
+        tracing::debug!(filter = self.filter, group = self.group, "subscribe");
         let client = self.client.clone();
         let (subscription, confirmation) = self.make(true)?;
         let confirmation = confirmation.ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
@@ -186,7 +193,6 @@ impl SubscriptionBuilder {
             is_confirmed,
             drains_last: self.drains_last,
         })?;
-        tracing::debug!(filter = self.filter, sids = ?subscribed.sids, "subscribed");
         let confirmation = subscribed.confirmation.take();
         Ok((Subscription::new(self.client, subscribed), confirmation))
     }

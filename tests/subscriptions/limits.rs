@@ -4,74 +4,91 @@ use std::time::Duration;
 
 use natseq::client::{ConnectOptions, Event, Events, Overflow, Subscription, connect};
 
+use crate::support::RealServer;
 use crate::{next, publish_numbers, started, text, until, wait_for, within};
-
-/// Messages for the sleeping subscriber of each server version.
-const MESSAGES: u64 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_sleeping_subscriber_misses_is_counted_exactly_and_others_miss_nothing() {
     for server in started("sleeping subscriber", "") {
-        let client = connect(&server.url()).await.unwrap();
-        let mut events = client.events();
-        let sleeping = client.subscription("many").messages_max(1_000);
-        let sleeping = sleeping.confirmed().await.unwrap();
-        let awake = client.subscription("many").messages_max(usize::MAX);
-        let mut awake = awake.bytes_max(usize::MAX).confirmed().await.unwrap();
-        let publisher = connect(&server.url()).await.unwrap();
-        let publishing = tokio::spawn(async move {
-            for _ in 0..MESSAGES {
-                publisher
-                    .publish("many", b"0123456789abcdef")
-                    .await
-                    .unwrap();
-            }
-            publisher.close().await;
-        });
-        let mut batch = Vec::new();
-        let mut heard = 0;
-        while heard < MESSAGES {
-            heard += within(awake.next_batch(&mut batch, 4_096)).await as u64;
-            batch.clear();
-        }
-        publishing.await.unwrap();
-        assert_eq!(awake.statistics().dropped, 0, "{}", server.version());
-        client.flush().await.unwrap();
-
-        let counts = sleeping.statistics();
-        assert_eq!(counts.accepted, 1_000, "{}", server.version());
-        assert_eq!(
-            counts.accepted + counts.dropped,
-            MESSAGES,
-            "{}",
-            server.version()
-        );
-        let dropped = MESSAGES - 1_000;
-        assert_eq!(client.statistics().dropped_messages, dropped);
-        drop(sleeping);
-        // Nothing was said between the beginning and the end.
-        let begun = slow(&mut events).await;
-        assert!(matches!(
-            begun,
-            Event::SlowConsumer {
-                dropped_before: 0,
-                sid: 1,
-                ..
-            }
-        ));
-        let over = slow(&mut events).await;
-        let Event::SlowConsumerOver {
-            filter,
-            dropped: counted,
-            ..
-        } = over
-        else {
-            panic!("{over:?} on {}", server.version());
-        };
-        assert_eq!(filter, "many", "{}", server.version());
-        assert_eq!(counted, dropped, "{}", server.version());
-        client.close().await;
+        sleep_through(&server, 1_000_000).await;
     }
+}
+
+/// By hand: `cargo test --release --all-features --test subscriptions -- --ignored --nocapture five`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a release build"]
+async fn what_is_slept_through_of_five_million_messages_is_counted_exactly() {
+    for server in started("five million messages", "") {
+        sleep_through(&server, 5_000_000).await;
+    }
+}
+
+/// One subscriber sleeps, another of the same connection takes everything.
+async fn sleep_through(server: &RealServer, messages: u64) {
+    let client = connect(&server.url()).await.unwrap();
+    let mut events = client.events();
+    let sleeping = client.subscription("many").messages_max(1_000);
+    let sleeping = sleeping.confirmed().await.unwrap();
+    let awake = client.subscription("many").messages_max(usize::MAX);
+    let mut awake = awake.bytes_max(usize::MAX).confirmed().await.unwrap();
+    let publisher = connect(&server.url()).await.unwrap();
+    let publishing = tokio::spawn(async move {
+        for _ in 0..messages {
+            publisher
+                .publish("many", b"0123456789abcdef")
+                .await
+                .unwrap();
+        }
+        publisher.close().await;
+    });
+    let mut batch = Vec::new();
+    let mut heard = 0;
+    while heard < messages {
+        heard += within(awake.next_batch(&mut batch, 4_096)).await as u64;
+        batch.clear();
+    }
+    publishing.await.unwrap();
+    assert_eq!(awake.statistics().dropped, 0, "{}", server.version());
+    client.flush().await.unwrap();
+
+    let counts = sleeping.statistics();
+    assert_eq!(counts.accepted, 1_000, "{}", server.version());
+    assert_eq!(
+        counts.accepted + counts.dropped,
+        messages,
+        "{}",
+        server.version()
+    );
+    let dropped = messages - 1_000;
+    assert_eq!(client.statistics().dropped_messages, dropped);
+    drop(sleeping);
+    // Nothing was said between the beginning and the end.
+    let begun = slow(&mut events).await;
+    assert!(matches!(
+        begun,
+        Event::SlowConsumer {
+            dropped_before: 0,
+            sid: 1,
+            ..
+        }
+    ));
+    let over = slow(&mut events).await;
+    let Event::SlowConsumerOver {
+        filter,
+        dropped: counted,
+        ..
+    } = over
+    else {
+        panic!("{over:?} on {}", server.version());
+    };
+    assert_eq!(filter, "many", "{}", server.version());
+    assert_eq!(counted, dropped, "{}", server.version());
+    println!(
+        "{} of {messages} dropped on {}",
+        counts.dropped,
+        server.version()
+    );
+    client.close().await;
 }
 
 #[tokio::test]

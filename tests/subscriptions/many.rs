@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use natseq::client::{Client, Events, Subscription, connect};
+use natseq::client::{Client, ConnectOptions, Subscription, connect};
 
 use crate::support::{PATIENCE, VERSIONS, server};
 use crate::{connected, disconnected, next, started, text};
@@ -34,15 +34,18 @@ async fn a_hundred_thousand_subscriptions_live_on_one_connection_and_come_back()
 async fn a_million_subscriptions_take_little_memory_and_time() {
     let binary = server("a million subscriptions", VERSIONS[3]).unwrap();
     let mut server = crate::support::RealServer::start(&binary, "");
-    let client = connect(&server.url()).await.unwrap();
-    let mut events: Events = client.events();
+    let options = ConnectOptions::new().request_timeout(PATIENCE);
+    let client = options.connect(&server.url()).await.unwrap();
+    let mut events = client.events();
     let before = resident_mb();
+    let cpu_before = cpu_seconds();
 
     let begun = Instant::now();
     let mut subs = subscribe_to_many(&client, 1_000_000);
     let called = begun.elapsed();
     client.flush().await.unwrap();
     let subscribed = begun.elapsed();
+    let cpu_subscribed = cpu_seconds() - cpu_before;
     let memory = resident_mb();
     hear_some(&client, &mut subs).await;
 
@@ -50,15 +53,21 @@ async fn a_million_subscriptions_take_little_memory_and_time() {
     disconnected(&mut events).await;
     server.restart();
     let begun = Instant::now();
+    let cpu_before = cpu_seconds();
     connected(&mut events).await;
     let back = begun.elapsed();
     client.flush().await.unwrap();
     let restored = begun.elapsed();
+    let cpu_restored = cpu_seconds() - cpu_before;
     let memory_then = resident_mb();
     hear_some(&client, &mut subs).await;
     println!(
-        "subscribed in {subscribed:?} (calls {called:?}), {memory} MB ({before} before); connected \
-         after {back:?}, restored in {restored:?}, {memory_then} MB; connects {}",
+        "subscribed in {subscribed:?} (calls {called:?}, our processor time {cpu_subscribed:.2} s), \
+         {memory} MB ({before} before)"
+    );
+    println!(
+        "connected again after {back:?}, restored in {restored:?} (our processor time \
+         {cpu_restored:.2} s), {memory_then} MB; {} connects",
         client.statistics().connects
     );
     assert!(
@@ -87,6 +96,17 @@ async fn hear_some(client: &Client, subs: &mut [Subscription]) {
         let heard = tokio::time::timeout(PATIENCE, next(&mut subs[index])).await;
         assert_eq!(text(&heard.unwrap()), subject);
     }
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let behind_name = stat.rsplit(')').next().unwrap();
+    let ticks = behind_name.split_whitespace().skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / 100.0
 }
 
 fn resident_mb() -> u64 {

@@ -201,3 +201,27 @@ async fn a_sequenced_subscriber_whose_subjects_are_refused_ends() {
 const fn is_refusal(event: &Event) -> bool {
     matches!(event, Event::SubscriptionRefused(_))
 }
+
+#[tokio::test]
+async fn a_source_that_may_not_hear_requests_still_says_that_it_is_there() {
+    let config = r#"authorization { users: [ { user: "bob", password: "x" }
+        { user: "ada", password: "x", permissions: { subscribe: { deny: "_SEQ.RX.>" } } } ] }"#;
+    for server in started("deaf source", config) {
+        let listener = connect(&server.url_as("bob:x")).await.unwrap();
+        let mut heartbeats = listener.subscribe_confirmed("_SEQ.HB.>").await.unwrap();
+        let client = connect(&server.url_as("ada:x")).await.unwrap();
+        let mut events = client.events();
+        let publisher = client.sequenced_publisher("deaf").unwrap().start().unwrap();
+        wait_for(&mut events, is_refusal).await;
+        publisher.publish("deaf", "x").await.unwrap();
+        client.flush().await.unwrap();
+        // The first say hello; one that knows the message comes later.
+        while !String::from_utf8_lossy(next(&mut heartbeats).await.headers().unwrap().raw())
+            .contains(".1\r\n")
+        {}
+        let closed = crate::within(publisher.close()).await;
+        assert_eq!(closed.prior.lead, 1, "{}", server.version());
+        client.close().await;
+        listener.close().await;
+    }
+}

@@ -532,6 +532,7 @@ struct Service {
 impl Service {
     async fn run(mut self) {
         let mut batch = Vec::new();
+        let mut is_deaf = false;
         let lane = Arc::clone(&self.lane);
         let shared = lane.client.shared();
         loop {
@@ -551,8 +552,10 @@ impl Service {
                 shared.clock.instant(state.armed)
             };
             tokio::select! {
-                count = self.requests.next_batch(&mut batch, 256) => {
-                    if count == 0 {
+                count = self.requests.next_batch(&mut batch, 256), if !is_deaf => {
+                    // Without the right to hear requests there are still heartbeats.
+                    is_deaf = self.requests.refusal().is_some();
+                    if count == 0 && !is_deaf {
                         break;
                     }
                 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use crate::client::Refusal;
 use crate::client::clock::Clock;
 use crate::client::error::Error;
 use crate::client::inbox;
@@ -188,6 +189,12 @@ impl SequencedSubscriber {
     #[must_use]
     pub fn mailbox(&self) -> MailboxStatistics {
         self.subscription.statistics()
+    }
+
+    /// Why the server refused one of its subjects, which has ended it; `None` while it has not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.subscription.refusal()
     }
 
     /// Messages without a stamp.

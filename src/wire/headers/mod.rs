@@ -217,6 +217,29 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_replaced_and_removed_by_their_exact_name() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            ("A", "1"),
+            ("Ab", "2"),
+            ("A", "3"),
+            ("a", ""),
+            ("B", "A: x"),
+        ] {
+            headers.append(name, value).unwrap();
+        }
+        let values: Vec<_> = headers.all("A").collect();
+        assert_eq!(values, [b"1", b"3"]);
+        headers.set("A", "4").unwrap();
+        assert!(headers.set("A", "5\r\n").is_err());
+        assert_eq!(headers.remove("Ab"), 1);
+        assert_eq!(headers.remove("A:"), 0);
+        let fields: Vec<_> = headers.iter().collect();
+        let expected: [(&str, &[u8]); 3] = [("a", b""), ("B", b"A: x"), ("A", b"4")];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
     fn a_block_is_walked_like_any_collection() {
         let mut names = Vec::new();
         for field in block(b"NATS/1.0\r\nA: b\r\nC: d\r\n\r\n") {

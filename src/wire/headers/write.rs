@@ -73,6 +73,53 @@ impl Headers {
         Ok(())
     }
 
+    /// Puts a field behind those that are there, in place of all of its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Headers::append`]; nothing was changed then.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HeaderFieldError> {
+        let before = self.lines.len();
+        self.append(name, value)?;
+        let new = self.lines.split_off(before);
+        self.remove(name);
+        self.lines.extend_from_slice(&new);
+        Ok(())
+    }
+
+    /// Takes all fields of this name out; returns how many there were.
+    pub fn remove(&mut self, name: &str) -> usize {
+        let mut kept = Vec::with_capacity(self.lines.len());
+        let mut removed = 0_usize;
+        for line in self.lines.split_inclusive(|byte| *byte == b'\n') {
+            let rest = line.strip_prefix(name.as_bytes());
+            if rest.is_some_and(|rest| rest.starts_with(b":")) {
+                removed = removed.saturating_add(1);
+            } else {
+                kept.extend_from_slice(line);
+            }
+        }
+        self.lines = kept;
+        removed
+    }
+
+    /// The fields in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let lines = self.lines.split_inclusive(|byte| *byte == b'\n');
+        lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r\n")?;
+            let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
+            let value = value.strip_prefix(b": ")?;
+            Some((core::str::from_utf8(name).ok()?, value))
+        })
+    }
+
+    /// The values of `name` in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let fields = self.iter().filter(move |(found, _)| *found == name);
+        fields.map(|(_, value)| value)
+    }
+
     /// Returns true when there is neither a status nor a field.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
