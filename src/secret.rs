@@ -9,8 +9,11 @@ use zeroize::Zeroizing;
 
 /// A text that is not shown by `Debug`, cannot be serialised, and is wiped when its last copy is dropped.
 ///
-/// Clones share one copy. Comparing takes as long wherever two texts of one length differ. What the
-/// caller made it from is the caller's to wipe, and so is what [`Secret::expose`] was copied to.
+/// Clones share one copy. Comparing takes as long wherever two texts of one length differ.
+///
+/// What cannot be wiped from here: the text that the caller made it from, what was copied out of
+/// [`Secret::expose`], and what the TLS layer and the operating system hold of the bytes that were
+/// written. CONNECT itself is built in one buffer, which is wiped once it is written.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 

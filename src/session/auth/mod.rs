@@ -5,9 +5,6 @@
 //!   options: fixed -------+--> Credentials --(nonce of this INFO)--> CONNECT
 //!   owner, asked each time+
 //! ```
-//!
-//! What cannot be wiped from here: what the TLS layer and the operating system hold of the bytes
-//! that are written, and what the owner made the credentials from.
 
 mod creds;
 mod nkey;

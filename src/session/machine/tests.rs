@@ -1,7 +1,7 @@
 //! Tests of the session: dialogues with a server, told line by line.
 
 use super::*;
-use crate::session::auth::Auth;
+use crate::session::auth::{Auth, KeyKind, KeyPair};
 use crate::session::redial::SETTLED_TIME;
 use crate::session::{OutboxLimits, WriteBatch};
 use crate::subject::SubjectRef;
@@ -796,4 +796,93 @@ fn the_owner_is_asked_for_credentials_with_each_fresh_nonce() {
         .session
         .handle_credentials(1, now, credentials, &mut dialogue.outbox);
     assert!(dialogue.actions().contains(r#""auth_token":"t""#));
+}
+
+#[test]
+fn a_key_that_gets_no_nonce_sends_nothing_at_all() {
+    let seed = KeyPair::new(KeyKind::User, &[1; 32]).seed();
+    let credentials = Credentials::nkey(seed.expose()).unwrap();
+    for auth in [Auth::Fixed(credentials.clone()), Auth::Asked] {
+        let mut dialogue = Dialogue::with("h", |options| options.auth = auth.clone());
+        dialogue.dial();
+        dialogue.hear(ServerOp::Info { json: INFO });
+        if matches!(auth, Auth::Asked) {
+            assert_eq!(dialogue.actions(), "authenticate");
+            let (now, credentials) = (dialogue.now, Ok(credentials.clone()));
+            dialogue
+                .session
+                .handle_credentials(1, now, credentials, &mut dialogue.outbox);
+        }
+        assert_eq!(dialogue.actions(), "hang|finish");
+        let told = dialogue.told();
+        assert!(
+            told.contains("server sends no nonce for a key to sign"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn credentials_for_a_link_that_is_gone_are_not_sent() {
+    let mut dialogue = Dialogue::with("h", |options| {
+        options.auth = Auth::Asked;
+        options.retries_first_connect = true;
+    });
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    assert_eq!(dialogue.actions(), "authenticate");
+    dialogue.lose();
+    dialogue.wait(SECOND);
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    let now = dialogue.now;
+    for (link, expected) in [(1, "authenticate"), (2, "CONNECT")] {
+        let credentials = Ok(Credentials::token("t"));
+        dialogue
+            .session
+            .handle_credentials(link, now, credentials, &mut dialogue.outbox);
+        assert!(dialogue.actions().starts_with(expected));
+    }
+}
+
+#[test]
+fn a_refusal_counts_from_the_start_after_another_failure() {
+    let mut dialogue = Dialogue::connected("h");
+    dialogue.wait(SETTLED_TIME);
+    dialogue.lose();
+    for round in 0..5 {
+        dialogue.wait(5 * SECOND);
+        dialogue.dial();
+        dialogue.hear(ServerOp::Info { json: INFO });
+        if round % 2 == 0 {
+            dialogue.hear(ServerOp::Err {
+                text: b"Authorization Violation",
+            });
+        } else {
+            dialogue.lose();
+        }
+        assert!(!dialogue.session.is_closed(), "round {round}");
+        dialogue.actions();
+    }
+}
+
+#[test]
+fn a_session_that_retries_refusals_goes_on_and_pauses() {
+    let mut dialogue = Dialogue::with("h", |options| {
+        options.retries_refused = true;
+        options.retries_first_connect = true;
+    });
+    let mut dials = 0;
+    while dialogue.now < 10 * SECOND {
+        let due = dialogue.session.poll_timeout().unwrap();
+        dialogue.wait(due.saturating_sub(dialogue.now));
+        dialogue.dial();
+        dials += 1;
+        dialogue.hear(ServerOp::Info { json: INFO });
+        dialogue.hear(ServerOp::Err {
+            text: b"Authorization Violation",
+        });
+        dialogue.actions();
+    }
+    assert!((10..60).contains(&dials), "{dials} dials in 10 s");
 }
