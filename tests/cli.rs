@@ -13,8 +13,8 @@ mod support;
 use std::process::Command;
 
 use serde_json::Value;
-use support::PATIENCE;
 use support::program::{Program, READY};
+use support::{Folder, PATIENCE, RealServer, server};
 
 fn natseq(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natseq"));
@@ -146,6 +146,52 @@ fn a_flag_that_says_who_we_are_goes_before_the_environment() {
         );
         assert!(!errors.contains("canary"), "{errors}");
     }
+}
+
+#[test]
+fn certificates_are_named_by_flags() {
+    let Some(binary) = server("certificates by flags", "2.15.1") else {
+        return;
+    };
+    let folder = Folder::new();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path.join("own.pem"), folder.path.join("own.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = format!(
+        "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {certificate:?}, verify: true }}"
+    );
+    let server = RealServer::start(&binary, &tls);
+    let url = server.url();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let all = [
+        "--tlsca",
+        certificate,
+        "--tlscert",
+        certificate,
+        "--tlskey",
+        key,
+    ];
+    // Without our own certificate the server does not take us; without its own we do not take it.
+    for (given, is_taken) in [
+        (&all[..], true),
+        (&all[..2], false),
+        (&all[2..], false),
+        (&[], false),
+    ] {
+        let mut command = natseq(&["pub", "a", "x", "-s", &url]);
+        let finished = Program::start(command.args(given), None).finish(PATIENCE);
+        assert_eq!(
+            finished.status.success(),
+            is_taken,
+            "{given:?}: {:?}",
+            finished.errors
+        );
+    }
+    // A server that speaks first is not waited for.
+    let mut command = natseq(&["pub", "a", "x", "-s", &url, "--tlsfirst", "--timeout", "1s"]);
+    let finished = Program::start(command.args(all), None).finish(PATIENCE);
+    assert!(!finished.status.success(), "{:?}", finished.errors);
 }
 
 #[test]

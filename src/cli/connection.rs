@@ -49,6 +49,9 @@ pub(super) struct ConnectionArgs {
         requires = "tlscert"
     )]
     tlskey: Option<PathBuf>,
+    /// Begin with TLS, before the server says a word
+    #[arg(long, global = true)]
+    tlsfirst: bool,
     /// Bound on connecting and on requests, such as 5s or 250ms
     #[arg(long, global = true, value_name = "TIME", env = "NATS_TIMEOUT", default_value = "5s", value_parser = duration)]
     timeout: Duration,
@@ -83,17 +86,19 @@ impl ConnectionArgs {
         Ok(options.connect(&self.server).await?)
     }
 
-    /// Certificates that were named; whoever names one wants TLS.
+    /// What the flags say about TLS; whoever says something wants TLS.
     fn tls(&self) -> Option<TlsOptions> {
-        let mut tls = self
-            .tlsca
-            .as_ref()
-            .map(|path| TlsOptions::new().root_certificate_file(path));
-        if let (Some(certificates), Some(key)) = (&self.tlscert, &self.tlskey) {
-            let own = tls.unwrap_or_default();
-            tls = Some(own.client_certificate_files(certificates, key));
+        if self.tlsca.is_none() && self.tlscert.is_none() && !self.tlsfirst {
+            return None;
         }
-        tls
+        let mut tls = TlsOptions::new().handshake_first(self.tlsfirst);
+        if let Some(path) = &self.tlsca {
+            tls = tls.root_certificate_file(path);
+        }
+        if let (Some(certificates), Some(key)) = (&self.tlscert, &self.tlskey) {
+            tls = tls.client_certificate_files(certificates, key);
+        }
+        Some(tls)
     }
 }
 
