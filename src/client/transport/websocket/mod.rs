@@ -484,3 +484,6 @@ impl Default for Masks {
 fn fault(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("WebSocket: {text}"))
 }
+
+#[cfg(test)]
+mod tests;
