@@ -122,8 +122,24 @@ async fn each_episode_is_told_once_with_its_own_count() {
             };
             assert_eq!(dropped, dropped_now, "{}", server.version());
         }
+        // A message that finds half of the room free ends it as well.
+        publish_numbers(&client, "few", 5).await;
+        for _ in 0..3 {
+            next(&mut sub).await;
+        }
+        publish_numbers(&client, "few", 1).await;
+        slow(&mut events).await;
+        let over = slow(&mut events).await;
+        assert!(
+            matches!(over, Event::SlowConsumerOver { dropped: 1, .. }),
+            "{over:?} on {}",
+            server.version()
+        );
+        for _ in 0..2 {
+            next(&mut sub).await;
+        }
         let counts = sub.statistics();
-        assert_eq!((counts.delivered, counts.dropped), (8, 27));
+        assert_eq!((counts.delivered, counts.dropped), (13, 28));
         assert_eq!((counts.waiting, counts.waiting_max), (0, 4));
         client.close().await;
     }
