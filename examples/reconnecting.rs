@@ -37,7 +37,8 @@ pub(crate) async fn run() -> Outcome {
     pauses().await?;
     events().await?;
     buffering().await?;
-    forced().await
+    forced().await?;
+    other_servers().await
 }
 
 /// No attempts at all: the client ends with its first connection.
@@ -222,6 +223,29 @@ async fn forced() -> Outcome {
         matches!(event, Event::Connected { generation: 2, .. })
     })
     .await?;
+    client.close().await;
+    Ok(())
+}
+
+/// The servers to dial can be replaced while the client runs, and it may choose among them itself.
+async fn other_servers() -> Outcome {
+    let old = Embedded::start(BrokerOptions::default()).await?;
+    let new = Embedded::start(BrokerOptions::default()).await?;
+    let client = ConnectOptions::new()
+        // The last one of the list, whatever its turn.
+        .select_server(|servers, _info| servers.len().checked_sub(1))
+        .connect(&old.url())
+        .await?;
+    let mut events = client.events();
+    client.set_servers(&new.url())?;
+    // The connection stays until it is lost, or left.
+    client.reconnect();
+    until(&mut events, |event| {
+        matches!(event, Event::Connected { generation: 2, .. })
+    })
+    .await?;
+    let server = client.server().map(|server| server.to_string());
+    assert_eq!(server, Some(new.url()));
     client.close().await;
     Ok(())
 }

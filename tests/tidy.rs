@@ -43,6 +43,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "fuzz", ".ci"];
 const TOOL_FOLDERS: &[&str] = &["target", ".git"];
 
+/// Texts that name a file and a function in it.
+const NAMING: &[&str] = &["comparison.md", "src/cookbook.md"];
+
+/// Functions of examples that show nothing by themselves.
+const HELPERS: &[&str] = &[
+    "run", "close", "echo", "end", "until", "next", "last", "text", "exchange",
+];
+
 /// Files whose format has no comments, or whose text is not ours.
 const WITHOUT_PURPOSE: &[&str] = &[
     "LICENSE-MIT",
@@ -208,6 +216,56 @@ fn every_heading_of_the_notes_that_the_code_names_is_there() {
 }
 
 #[test]
+fn every_function_that_a_text_names_is_there() {
+    let mut wrong = Vec::new();
+    for text in NAMING {
+        let named = functions_named(&read(Path::new(text)));
+        assert!(named.len() > 10, "{text} names {} functions", named.len());
+        for (file, function) in named {
+            let code = fs::read_to_string(root().join(&file)).unwrap_or_default();
+            let before = code.split_once(&format!("fn {function}("));
+            // Between a test's attribute and its name there is another attribute at most.
+            let is_test = before.is_some_and(|(before, _)| {
+                let mut lines = before.lines().rev().take(4);
+                lines.any(|line| line.contains("test]") || line.contains("test("))
+            });
+            if before.is_none() || !(is_test || file.starts_with("examples")) {
+                wrong.push(format!("{text}: {file}#{function}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_function_of_an_example_is_in_the_cookbook() {
+    let named = functions_named(&read(Path::new("src/cookbook.md")));
+    let mut wrong = Vec::new();
+    for file in files()
+        .iter()
+        .filter(|file| file.parent() == Some(Path::new("examples")))
+    {
+        let file = file.to_str().unwrap();
+        let code = read(Path::new(file));
+        // What an example shows is what its `run` calls, or its `main`.
+        for line in code.lines().filter(|line| line.starts_with("    ")) {
+            let call = line.trim().trim_end_matches([';', '?']);
+            let Some((function, _)) = call.split_once('(').filter(|_| call.ends_with(".await"))
+            else {
+                continue;
+            };
+            let is_shown = code.contains(&format!("async fn {function}("));
+            let is_aid = HELPERS.contains(&function);
+            let entry = (file.to_owned(), function.to_owned());
+            if is_shown && !is_aid && !named.contains(&entry) {
+                wrong.push(format!("{file}#{function}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_check_sees_a_forbidden_import() {
     let text = "// crate::cli\nuse crate::{\n    wire::{Parser, Step},\n    cli,\n};\nfn f() { crate::session::g() }";
     let names: Vec<_> = crate_paths(text)
@@ -215,6 +273,18 @@ fn the_check_sees_a_forbidden_import() {
         .map(|(_, name)| name)
         .collect();
     assert_eq!(names, ["wire", "cli", "session"]);
+}
+
+/// What a text names in the form `tests/a.rs#a_fact`: a file and a function.
+fn functions_named(text: &str) -> Vec<(String, String)> {
+    let is_end = |letter: char| matches!(letter, '(' | '`' | ')' | ' ' | '\n');
+    text.match_indices(".rs#")
+        .filter_map(|(at, middle)| {
+            let file = text[..at].rsplit(is_end).next()?;
+            let function = text[at + middle.len()..].split(is_end).next()?;
+            Some((format!("{file}.rs"), function.to_owned()))
+        })
+        .collect()
 }
 
 /// The first segment after each `crate::`, with its line; of `crate::{a::b, c}` it is `a` and `c`.
