@@ -203,24 +203,21 @@ impl Driver {
             let Some(event) = event else {
                 return;
             };
-            match &event {
+            let outcome = match &event {
                 Event::Connected { generation, .. } => {
                     self.shared.note_info(&self.shared.core());
                     self.shared.link.send_replace(shared::Link::Up(*generation));
-                    if let Some(first) = self.first.take() {
-                        // `connect` was cancelled.
-                        let _ = first.send(Ok(()));
-                    }
+                    Some(Ok(()))
                 }
                 Event::Disconnected { .. } => {
                     self.shared.core().requests.handle_disconnected();
                     self.shared.link.send_replace(shared::Link::Down);
+                    None
                 }
                 Event::Closed { reason } => {
-                    if let Some(first) = self.first.take() {
-                        let reason = reason.clone().unwrap_or(LinkError::ByOwner);
-                        let _ = first.send(Err(reason));
-                    }
+                    // Whoever hears of it can rely on it.
+                    self.shared.end_publishing();
+                    Some(Err(reason.clone().unwrap_or(LinkError::ByOwner)))
                 }
                 Event::DialFailed { .. }
                 | Event::ServerError { .. }
@@ -234,9 +231,16 @@ impl Driver {
                 | Event::Draining { .. }
                 | Event::Drained { .. }
                 | Event::ReadingStopped { .. }
-                | Event::ReadingResumed { .. } => {}
-            }
+                | Event::ReadingResumed { .. } => None,
+            };
             self.shared.tell(event);
+            // After the event: who waits for the first connection has it behind.
+            if let Some(outcome) = outcome
+                && let Some(first) = self.first.take()
+            {
+                // `connect` was cancelled.
+                let _ = first.send(outcome);
+            }
         }
     }
 
