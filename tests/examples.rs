@@ -40,7 +40,7 @@ use issuer::Issuer;
 use support::certificates::Authority;
 use support::{Folder, RealServer, servers};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_right_with_an_embedded_server() {
     let broker = Broker::listen("127.0.0.1:0", BrokerOptions::default())
         .await
@@ -48,7 +48,7 @@ async fn every_example_is_right_with_an_embedded_server() {
     with_server(&format!("nats://{}", broker.local_addr().unwrap())).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_right_with_real_servers() {
     for binary in servers("examples") {
         let running = RealServer::start(&binary, "");
@@ -56,14 +56,14 @@ async fn every_example_is_right_with_real_servers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn examples_that_bring_their_servers_are_right() {
     reconnecting::run().await.unwrap();
     securing::run().await.unwrap();
     sequencing::what_is_lost_is_won_back().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_examples_of_keys_and_credentials_files_are_right() {
     for binary in servers("the examples of keys") {
         let user = KeyPair::new(KeyKind::User, &[7; 32]);
@@ -87,7 +87,7 @@ async fn the_examples_of_keys_and_credentials_files_are_right() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_examples_of_tls_are_right() {
     for binary in servers("the examples of TLS") {
         let folder = Folder::new();
