@@ -158,7 +158,9 @@ impl Core {
             return;
         };
         if key == REPLIES {
-            return self.requests.answer(message);
+            let dropped = self.requests.answer(message);
+            totals.dropped_messages = totals.dropped_messages.saturating_add(dropped);
+            return;
         }
         let Some(entry) = self.mailboxes.get_mut(key) else {
             totals.unrouted_messages = totals.unrouted_messages.saturating_add(1);

@@ -87,18 +87,20 @@ impl PendingRequests {
         self.table.len()
     }
 
-    /// Gives a message to the request that it answers.
-    pub(super) fn answer(&mut self, message: Message) {
+    /// Gives a message to the request that it answers; returns how many were dropped because too
+    /// many wait there.
+    pub(super) fn answer(&mut self, message: Message) -> u64 {
         let Some(key) = self.find(message.subject()) else {
-            return;
+            return 0;
         };
         match self.table.get(key).map(|pending| &pending.sink) {
             Some(Sink::Many(mailbox)) => {
-                mailbox.push([message], |_| String::new());
+                return mailbox.push([message], |_| String::new()).dropped;
             }
             Some(Sink::One(_)) => self.finish(key, Ok(message)),
             None => {}
         }
+        0
     }
 
     /// A server that maps subjects may deliver an answer to another subject than was asked for: where

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use natseq::client::{ErrorKind, Replies, RepliesEnd, connect};
+use natseq::client::{ConnectOptions, ErrorKind, MailboxLimits, Replies, RepliesEnd, connect};
 
 use crate::{serve, started, text, within};
 
@@ -120,6 +120,36 @@ async fn replies_that_nobody_wants_any_more_are_forgotten() {
         drop(replies);
         assert_eq!(client.pending_requests(), 0, "{}", server.version());
         service.abort();
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn replies_beyond_the_limit_are_dropped_and_counted() {
+    for server in started("too many replies", "") {
+        let limits = MailboxLimits {
+            messages_max: 4,
+            ..MailboxLimits::default()
+        };
+        let options = ConnectOptions::new().mailbox(limits);
+        let client = options.connect(&server.url()).await.unwrap();
+        let responder = connect(&server.url()).await.unwrap();
+        let asked = responder.subscribe_confirmed("ten").await.unwrap();
+        let ten = |_: &_| (0..10).map(|number| number.to_string()).collect();
+        let service = serve(&responder, asked, ten);
+        let ask = client.requester("ten").unwrap().timeout(LONG);
+        let mut replies = ask.replies_max(4).request_many("").await.unwrap();
+        within(async {
+            while replies.statistics().accepted + replies.statistics().dropped < 10 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert_eq!(all(&mut replies).await, ["0", "1", "2", "3"]);
+        assert_eq!(replies.statistics().dropped, 6, "{}", server.version());
+        assert_eq!(client.statistics().dropped_messages, 6);
+        service.abort();
+        responder.close().await;
         client.close().await;
     }
 }
