@@ -1,10 +1,14 @@
 //! Moves a session to another server before the old one ends.
 //!
 //! ```text
-//!   old link   ...messages... PING . . . PONG ...messages... PING . PONG  hang
-//!   new link   SUBs PING . . PONG . . . . (messages are held) . . . . . . then they are told
-//!                                  |<------- overlap ------>|
+//!   old link   ...messages... PING . PONG ...messages... . . . . . . PING . PONG  hang
+//!   new link                           SUBs PING . PONG . (messages are held) . . then they are told
+//!                                                    |<--- overlap --->|
 //! ```
+//!
+//! The old server's first answer says that it knows all subscriptions. Were the new one to know them
+//! before, what it holds from that time would be told late. An old server that does not answer is
+//! waited for as long as the overlap lasts.
 //!
 //! While both links serve, the old one goes on telling messages and the new one holds its own, so
 //! that the order of each publisher is kept. When the old server has said all, the held messages
@@ -38,6 +42,8 @@ pub(crate) struct Move {
     from: ServerAddr,
     to: ServerAddr,
     stage: Stage,
+    /// When the new server is to know the subscriptions, come what may; none once it was asked.
+    asks_at: Option<Duration>,
     is_registered: bool,
     /// Whether the old server has confirmed what was published to it.
     is_confirmed: bool,
@@ -94,6 +100,7 @@ impl Move {
         from: ServerAddr,
         to: ServerAddr,
         pings_owed: usize,
+        asks_at: Duration,
         deadline: Duration,
         seed: u64,
     ) -> Self {
@@ -102,6 +109,7 @@ impl Move {
             from,
             to,
             stage: Stage::Overlapping { until: None },
+            asks_at: Some(asks_at),
             is_registered: false,
             is_confirmed: false,
             pings_owed,
@@ -137,7 +145,7 @@ impl Move {
 
     /// The new server answered the PING behind our subscriptions. Returns true the first time.
     pub(crate) fn handle_registered(&mut self, now: Duration, overlap: Duration) -> bool {
-        if self.is_registered {
+        if self.is_registered || self.asks_at.is_some() {
             return false;
         }
         self.is_registered = true;
@@ -145,6 +153,13 @@ impl Move {
             *until = Some(now.saturating_add(overlap));
         }
         true
+    }
+
+    /// Returns true, once, when the new server is to be asked for the subscriptions: the old one
+    /// knows them, is gone, or was waited for long enough.
+    pub(crate) fn handle_asking(&mut self, now: Option<Duration>) -> bool {
+        let is_due = |asks_at: Duration| now.is_none_or(|now| now >= asks_at);
+        self.asks_at.take_if(|asks_at| is_due(*asks_at)).is_some()
     }
 
     /// The old server answered a PING.
@@ -211,7 +226,9 @@ impl Move {
             Stage::Overlapping { until: Some(until) } if self.is_confirmed => {
                 Some(until.min(self.deadline))
             }
-            Stage::Overlapping { .. } | Stage::Leaving => Some(self.deadline),
+            Stage::Overlapping { .. } | Stage::Leaving => {
+                Some(self.asks_at.unwrap_or(self.deadline).min(self.deadline))
+            }
             Stage::Echoing { .. } => None,
         }
     }
@@ -222,6 +239,11 @@ impl Move {
             Stage::Echoing { .. } => None,
             Stage::Overlapping { .. } | Stage::Leaving => Some(self.old_link),
         }
+    }
+
+    /// Whether the new server was asked for the subscriptions.
+    pub(crate) const fn has_asked(&self) -> bool {
+        self.asks_at.is_none()
     }
 
     pub(crate) const fn is_registered(&self) -> bool {

@@ -229,24 +229,50 @@ impl Outbox {
     /// Returns how many PINGs were taken and are unanswered.
     pub(crate) fn suspend(&mut self) -> usize {
         self.is_suspended = true;
-        self.inserts
-            .retain(|insert| !matches!(insert.piece, Piece::Lines(_)));
+        self.leave_lines();
         let is_ping = |insert: &&Insert| matches!(insert.piece, Piece::Ping);
         let waiting = self.inserts.iter().filter(is_ping).count();
         self.watermarks.len().saturating_sub(waiting)
     }
 
+    /// Takes the PONGs that wait, for a link that is being left: the next server did not ask.
+    pub(crate) fn take_pongs(&mut self) -> usize {
+        std::mem::take(&mut self.pongs).min(PONGS_MAX)
+    }
+
+    /// Leaves out SUB and UNSUB lines that wait: the whole table is told instead.
+    pub(crate) fn leave_lines(&mut self) {
+        self.replay.clear();
+        self.inserts
+            .retain(|insert| !matches!(insert.piece, Piece::Lines(_)));
+    }
+
     /// The other connection takes what waits from now on. Everything taken before has arrived,
-    /// or so it is counted: returns how many messages were taken but never confirmed, after giving
-    /// up the first `pings` unanswered PINGs.
+    /// or so it is counted: returns how many messages were taken but never confirmed.
+    ///
+    /// The first `pings` unanswered PINGs are given up; with messages in doubt all that wait are,
+    /// since their answers would say that the messages have arrived.
     pub(crate) fn resume(&mut self, pings: usize) -> u64 {
         self.is_suspended = false;
-        for _ in 0..pings {
+        let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
+        let given_up = if in_doubt > 0 {
+            self.inserts
+                .retain(|insert| !matches!(insert.piece, Piece::Ping));
+            self.watermarks.len()
+        } else {
+            pings
+        };
+        for _ in 0..given_up {
             self.handle_pong();
         }
-        let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
         self.confirmed_messages = self.taken_messages;
         in_doubt
+    }
+
+    /// The other connection takes what waits from now on, and everything taken before has arrived.
+    pub(crate) const fn resume_confirmed(&mut self) {
+        self.is_suspended = false;
+        self.confirmed_messages = self.taken_messages;
     }
 
     /// The connection is gone. Returns how many messages were taken but never confirmed.

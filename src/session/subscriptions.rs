@@ -293,6 +293,12 @@ impl Subscriptions {
         lines
     }
 
+    /// Two connections are to serve: what is said from now on is for the new one, which is told all
+    /// with [`Subscriptions::restore`].
+    pub(crate) const fn note_moving(&mut self) {
+        self.is_moving = true;
+    }
+
     /// The lines that restore every live subscription, without the maximums: while another
     /// connection serves them, too, the server would count messages that come twice.
     /// [`Subscriptions::settle`] tells them.

@@ -632,11 +632,15 @@ impl Session {
     }
 
     fn handle_pong(&mut self, now: Duration, outbox: &mut Outbox) -> Heard {
-        if let Some(moving) = &mut self.moving
-            && moving.handle_registered(now, self.options.move_overlap)
-        {
-            self.leave_queue_groups();
-            return Heard::Nothing;
+        if let Some(moving) = &mut self.moving {
+            if moving.handle_registered(now, self.options.move_overlap) {
+                self.leave_queue_groups();
+                return Heard::Nothing;
+            }
+            if !moving.has_asked() {
+                // Nobody has asked it anything.
+                return Heard::Nothing;
+            }
         }
         let Some(number) = outbox.handle_pong() else {
             return Heard::Nothing;
@@ -747,7 +751,6 @@ impl Session {
             return;
         }
         let opening = self.opening.take().map(|opening| opening.link());
-        let old = self.old_link();
         self.abandon_move();
         let current = self.current.take().map(|current| current.link);
         if current.is_some() {
@@ -759,8 +762,9 @@ impl Session {
         }
         self.is_closed = true;
         self.due = None;
-        self.actions.clear();
-        let links = [opening, old, current].into_iter().flatten();
+        self.actions
+            .retain(|action| matches!(action, Action::Hang { .. }));
+        let links = [opening, current].into_iter().flatten();
         self.actions.extend(links.map(|link| Action::Hang { link }));
         self.actions.push_back(Action::Finish);
         self.report(Event::Closed { reason });

@@ -17,17 +17,33 @@ impl Session {
         let Some(current) = &self.current else {
             return;
         };
-        let (link, to) = (current.link, current.server.clone());
+        let to = current.server.clone();
         let pings_owed = outbox.suspend();
-        let deadline = now
-            .saturating_add(self.options.move_overlap)
-            .saturating_add(self.options.connect_timeout);
-        self.send_ping(old.link, Vec::new());
-        let lines = self.subscriptions.restore();
-        self.send_ping(link, lines);
+        let asks_at = now.saturating_add(self.options.move_overlap);
+        let deadline = asks_at.saturating_add(self.options.connect_timeout);
+        let mut bytes = Vec::new();
+        for _ in 0..outbox.take_pongs() {
+            encode::pong(&mut bytes);
+        }
+        self.send_ping(old.link, bytes);
+        self.subscriptions.note_moving();
         self.moving = Some(Move::new(
-            old.link, old.server, to, pings_owed, deadline, self.seed,
+            old.link, old.server, to, pings_owed, asks_at, deadline, self.seed,
         ));
+    }
+
+    /// Asks the new server for the subscriptions if it is time; without a moment it is.
+    fn ask_new(&mut self, now: Option<Duration>, outbox: &mut Outbox) {
+        let Some(link) = self.writing_link() else {
+            return;
+        };
+        if let Some(moving) = &mut self.moving
+            && moving.handle_asking(now)
+        {
+            outbox.leave_lines();
+            let lines = self.subscriptions.restore();
+            self.send_ping(link, lines);
+        }
     }
 
     /// An operation of the server that is being left.
@@ -46,7 +62,8 @@ impl Session {
                     return outbox.handle_pong().map_or(Heard::Nothing, Heard::Pong);
                 }
                 OldPong::Confirms => {
-                    outbox.resume(0);
+                    self.ask_new(None, outbox);
+                    outbox.resume_confirmed();
                     self.handle_move_timeout(now, outbox);
                 }
                 OldPong::HasSaidAll => self.hang_old(outbox),
@@ -76,6 +93,7 @@ impl Session {
     }
 
     pub(super) fn handle_move_timeout(&mut self, now: Duration, outbox: &mut Outbox) {
+        self.ask_new(Some(now), outbox);
         let Some(moving) = &mut self.moving else {
             return;
         };
@@ -122,6 +140,7 @@ impl Session {
 
     /// The old link is gone: what the new one held is told.
     pub(super) fn handle_old_gone(&mut self, outbox: &mut Outbox) {
+        self.ask_new(None, outbox);
         let Some(moving) = &mut self.moving else {
             return;
         };

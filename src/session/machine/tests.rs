@@ -537,16 +537,21 @@ fn overlapping() -> Dialogue {
     dialogue.hear(ServerOp::Info { json: INFO });
     dialogue.actions();
     assert_eq!(dialogue.hear(ServerOp::Pong), Heard::Connected(2));
-    assert_eq!(dialogue.actions(), "PING\r\n|SUB a 1\r\nPING\r\n");
+    assert_eq!(dialogue.actions(), "PING\r\n");
+    dialogue
+}
+
+/// The same, and the old server has answered that it knows all.
+fn confirmed() -> Dialogue {
+    let mut dialogue = overlapping();
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "SUB a 1\r\nPING\r\n");
     dialogue
 }
 
 #[test]
 fn a_session_moves_before_a_server_in_lame_duck_mode_ends() {
     let mut dialogue = overlapping();
-    assert_eq!(dialogue.message(1, 1, "a"), "a", "the old link tells");
-    assert_eq!(dialogue.message(2, 1, "a"), "", "the new one holds");
-    assert_eq!(dialogue.message(2, 1, "b"), "");
     dialogue.publish();
     assert_eq!(
         dialogue.written(),
@@ -554,7 +559,11 @@ fn a_session_moves_before_a_server_in_lame_duck_mode_ends() {
         "nothing before the old one confirms"
     );
     dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "SUB a 1\r\nPING\r\n");
     assert_eq!(dialogue.written(), "PUB a 1\r\nx\r\n");
+    assert_eq!(dialogue.message(1, 1, "a"), "a", "the old link tells");
+    assert_eq!(dialogue.message(2, 1, "a"), "", "the new one holds");
+    assert_eq!(dialogue.message(2, 1, "b"), "");
     dialogue.hear_on(2, ServerOp::Pong);
     assert_eq!(dialogue.message(1, 1, "b"), "b");
     dialogue.wait(SECOND / 4);
@@ -601,10 +610,10 @@ fn a_flush_begun_on_the_old_server_is_answered_by_it() {
 fn an_old_server_that_dies_before_it_confirms_leaves_messages_in_doubt() {
     let mut dialogue = overlapping();
     assert_eq!(dialogue.message(1, 1, "a"), "a");
-    assert_eq!(dialogue.message(2, 1, "a"), "");
-    assert_eq!(dialogue.message(2, 1, "b"), "");
     dialogue.lose_link(1);
-    assert_eq!(dialogue.held(), ["b"]);
+    assert_eq!(dialogue.actions(), "SUB a 1\r\nPING\r\n");
+    assert_eq!(dialogue.message(2, 1, "a"), "");
+    assert_eq!(dialogue.message(2, 1, "b"), "b");
     assert!(dialogue.session.is_connected());
     dialogue.publish();
     assert_eq!(dialogue.written(), "PING\r\nPUB a 1\r\nx\r\n");
@@ -617,8 +626,59 @@ fn an_old_server_that_dies_before_it_confirms_leaves_messages_in_doubt() {
 }
 
 #[test]
-fn a_new_server_that_dies_while_both_serve_takes_the_old_one_along() {
+fn an_old_server_that_does_not_answer_is_not_waited_for_longer_than_the_overlap() {
     let mut dialogue = overlapping();
+    dialogue.wait(SECOND / 4);
+    assert_eq!(dialogue.actions(), "SUB a 1\r\nPING\r\n");
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "", "they are asked for once");
+}
+
+#[test]
+fn what_the_old_server_asked_is_answered_to_it() {
+    let mut dialogue = leaving(|_| {});
+    dialogue.hear_on(1, ServerOp::Ping);
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.actions();
+    dialogue.hear(ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "PONG\r\nPING\r\n");
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.written(), "");
+}
+
+#[test]
+fn a_session_that_ends_in_a_move_closes_both_links() {
+    let mut dialogue = overlapping();
+    dialogue.session.close(&mut dialogue.outbox);
+    assert_eq!(dialogue.actions(), "hang|hang|finish");
+}
+
+#[test]
+fn a_ping_that_an_old_server_never_answered_confirms_nothing() {
+    let mut dialogue = leaving(|_| {});
+    assert_eq!(dialogue.outbox.ping(), Some(1));
+    assert_eq!(dialogue.written(), "PING\r\n");
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    assert_eq!(dialogue.outbox.ping(), Some(2), "it waits behind the first");
+    dialogue.lose_link(1);
+    assert_eq!(dialogue.outbox.pings_answered(), 2, "both are given up");
+    assert_eq!(dialogue.written(), "PING\r\n", "the move's own");
+    dialogue.hear_on(2, ServerOp::Pong);
+    assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Pong(3));
+    assert_eq!(
+        dialogue.told(),
+        "moved nats://one:4222 nats://two:4222, 1 in doubt, 0 copies"
+    );
+}
+
+#[test]
+fn a_new_server_that_dies_while_both_serve_takes_the_old_one_along() {
+    let mut dialogue = confirmed();
+    dialogue.publish();
+    dialogue.written();
     assert_eq!(dialogue.message(2, 1, "a"), "");
     dialogue.lose_link(2);
     assert_eq!(dialogue.held(), ["a"], "nothing that came is lost");
@@ -632,8 +692,7 @@ fn a_new_server_that_dies_while_both_serve_takes_the_old_one_along() {
 
 #[test]
 fn a_move_does_not_wait_for_ever() {
-    let mut dialogue = overlapping();
-    dialogue.hear_on(1, ServerOp::Pong);
+    let mut dialogue = confirmed();
     dialogue.hear_on(2, ServerOp::Pong);
     dialogue.wait(SECOND);
     assert_eq!(dialogue.actions(), "PING\r\n");
@@ -659,6 +718,7 @@ fn a_queue_group_is_left_as_soon_as_the_new_member_is_known() {
     dialogue.hear(ServerOp::Info { json: INFO });
     dialogue.actions();
     dialogue.hear(ServerOp::Pong);
+    dialogue.hear_on(1, ServerOp::Pong);
     assert_eq!(
         dialogue.actions(),
         "PING\r\n|SUB a 1\r\nSUB q g 2\r\nPING\r\n"
@@ -678,6 +738,7 @@ fn a_maximum_is_kept_across_a_move() {
     dialogue.hear(ServerOp::Info { json: INFO });
     dialogue.actions();
     dialogue.hear(ServerOp::Pong);
+    dialogue.hear_on(1, ServerOp::Pong);
     for payload in ["a", "b"] {
         assert_eq!(dialogue.message(1, 1, payload), payload);
         dialogue.session.route(1);
