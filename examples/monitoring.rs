@@ -11,7 +11,7 @@
 mod server;
 
 use natseq::Client;
-use natseq::client::{Event, Events, Status};
+use natseq::client::{Event, Events, Overflow, Status};
 use natseq::session::LinkError;
 use tokio::time::timeout;
 
@@ -27,6 +27,7 @@ async fn main() -> Outcome {
 pub(crate) async fn run(url: &str) -> Outcome {
     connection_events(url).await?;
     slow_consumer(url).await?;
+    nothing_dropped(url).await?;
     statistics(url).await
 }
 
@@ -99,6 +100,31 @@ async fn slow_consumer(url: &str) -> Outcome {
         }
     }
     client.close().await;
+    Ok(())
+}
+
+/// Where nothing may be dropped the connection is not read while the subscriber has enough waiting.
+/// All that is on it waits then, so it is best a connection of its own.
+async fn nothing_dropped(url: &str) -> Outcome {
+    let slow = natseq::connect(url).await?;
+    let other = natseq::connect(url).await?;
+    let mut ticks = slow
+        .subscription("example.ticks")
+        .messages_max(10)
+        .overflow(Overflow::StopReading)
+        .confirmed()
+        .await?;
+    for number in 0..100 {
+        other.publish("example.ticks", number.to_string()).await?;
+    }
+    other.flush().await?;
+    for number in 0..100 {
+        let tick = timeout(SOON, ticks.next()).await?.ok_or("ended")?;
+        assert_eq!(tick.payload(), number.to_string().as_bytes());
+    }
+    assert_eq!(ticks.statistics().dropped, 0);
+    slow.close().await;
+    other.close().await;
     Ok(())
 }
 
