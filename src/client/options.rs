@@ -241,7 +241,7 @@ impl ConnectOptions {
         self
     }
 
-    /// How often the server is pinged. Default: 10 s, so that with one PING out a half-open
+    /// How often the server is pinged. Default: 9 s, so that with one PING out a half-open
     /// connection is noticed within 20 s.
     #[must_use]
     pub const fn ping_interval(mut self, interval: Duration) -> Self {
