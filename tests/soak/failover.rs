@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use natseq::client::{Event, Events, connect};
+use natseq::client::{ErrorKind, Event, Events, connect};
 use natseq::jitter::Jitter;
 
 use crate::figures::{Figures, millis, percentile, soak};
@@ -157,12 +157,11 @@ async fn lame_duck_run(binary: &crate::support::ServerBinary) -> (u64, u64, u64,
     let mut sub = client.subscribe("l").unwrap();
     client.flush().await.unwrap();
     let publisher = connect(&staying.url()).await.unwrap();
-    // The other server must know of the subscription.
-    while publisher
-        .request("l", "-")
-        .await
-        .is_err_and(|error| error.kind() == natseq::client::ErrorKind::NoResponders)
-    {}
+    // The other server must know of the subscription; who has it does not answer.
+    let brief = Duration::from_millis(50);
+    while let Ok(Err(error)) = tokio::time::timeout(brief, publisher.request("l", "-")).await {
+        assert_eq!(error.kind(), ErrorKind::NoResponders);
+    }
     let is_over = Arc::new(AtomicBool::new(false));
     let publishing = tokio::spawn({
         let is_over = Arc::clone(&is_over);
