@@ -16,8 +16,11 @@ fn every_fault_has_a_test_that_exists_or_a_reason() {
             continue;
         }
         rows += 1;
+        if shown.starts_with("not here: ") {
+            continue;
+        }
         let tests: Vec<_> = shown.split('`').skip(1).step_by(2).collect();
-        if tests.is_empty() && !shown.starts_with("not here: ") {
+        if tests.is_empty() {
             wrong.push(format!("{fault}: neither a test nor a reason"));
         }
         for test in tests {
