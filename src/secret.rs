@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 /// Clones share one copy. Comparing takes as long wherever two texts of one length differ.
 ///
 /// What cannot be wiped from here: the text that the caller made it from, what was copied out of
-/// [`Secret::expose`], and what the TLS layer and the operating system hold of the bytes that were
-/// written. CONNECT itself is built in one buffer, which is wiped once it is written.
+/// [`Secret::expose`], and what the layers of TLS and WebSocket and the operating system hold of the
+/// bytes that were written. CONNECT itself is built in one buffer, which is wiped once it is written.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 

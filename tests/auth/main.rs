@@ -16,6 +16,7 @@ mod support;
 mod canaries;
 mod issuer;
 mod kinds;
+mod memory;
 mod pools;
 mod refusals;
 mod renewals;
