@@ -32,25 +32,33 @@ fn secret(begin: &str, seed: u64) -> (Zeroizing<String>, Vec<u8>) {
 
 /// Counts the places where a masked text stands unmasked in writable memory.
 fn found(masked: &[u8]) -> usize {
+    let needle: Zeroizing<Vec<u8>> =
+        Zeroizing::new(masked.iter().map(|byte| byte ^ MASK).collect());
+    let own = u64::try_from(needle.as_ptr().addr()).unwrap();
     let maps = read_to_string("/proc/self/maps").unwrap();
     let mut memory = File::open("/proc/self/mem").unwrap();
+    let mut bytes = Vec::new();
     let mut count = 0;
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let number = |text| u64::from_str_radix(text, 16).unwrap();
         let (from, to) = (number(from), number(to));
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // What was copied before is written over, so that no mapping shows it again.
+        bytes.fill(0);
+        bytes.resize(usize::try_from(to - from).unwrap(), 0);
         // A mapping may end while it is read.
         if memory.seek(SeekFrom::Start(from)).is_err() || memory.read_exact(&mut bytes).is_err() {
             continue;
         }
-        // Our own copy is masked at once, so that the next mapping does not show it again.
-        bytes.iter_mut().for_each(|byte| *byte ^= MASK);
-        count += bytes
-            .windows(masked.len())
-            .filter(|window| *window == masked)
+        // One mapping may hold the text that is looked for and, behind it, this copy of itself.
+        let begin = u64::try_from(bytes.as_ptr().addr()).unwrap();
+        let copied = begin..begin + (to - from);
+        count += memchr::memmem::find_iter(&bytes, &*needle)
+            .map(|at| from + u64::try_from(at).unwrap())
+            .filter(|at| *at != own && !copied.contains(at))
             .count();
     }
+    bytes.fill(0);
     count
 }
 
