@@ -60,7 +60,7 @@ impl Pool {
     /// Takes over what INFO of `current` says about other servers. Returns those that are new.
     ///
     /// Servers that were discovered and are named no more leave, but for the current one. An INFO
-    /// that names none says nothing.
+    /// that names none says nothing. One that was about to stop and is named again has come back.
     ///
     /// Source: protocol-notes, "Server pool".
     pub(crate) fn discover(&mut self, current: &ServerAddr, urls: &[String]) -> Vec<ServerAddr> {
@@ -79,6 +79,12 @@ impl Pool {
                 || server.addr.place() == current.place()
                 || is_named.contains(&server.addr.place())
         });
+        for server in &mut self.servers {
+            let place = server.addr.place();
+            if place != current.place() && is_named.contains(&place) {
+                server.is_leaving = false;
+            }
+        }
         let mut known: HashSet<_> = self
             .servers
             .iter()
@@ -276,6 +282,20 @@ mod tests {
         pool.note_leaving(&current);
         assert_eq!(pool.next_other(&other), None);
         pool.note_success(&current);
+        assert_eq!(pool.next_other(&other), Some(current));
+    }
+
+    #[test]
+    fn a_server_that_was_about_to_stop_and_is_named_again_may_be_moved_to() {
+        let mut pool = pool("a,b");
+        let current = pool.next(&ServerInfo::default()).unwrap();
+        pool.note_leaving(&current);
+        pool.discover(&current, &urls("a:4222 b:4222"));
+        let other = pool.next_other(&current).unwrap();
+        assert_eq!(pool.next_other(&other), None, "not by its own words");
+        pool.discover(&other, &urls("b:4222"));
+        assert_eq!(pool.next_other(&other), None);
+        pool.discover(&other, &urls("a:4222 b:4222"));
         assert_eq!(pool.next_other(&other), Some(current));
     }
 
