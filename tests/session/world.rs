@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use natseq::jitter::Jitter;
 use natseq::session::{
-    Action, Auth, Credentials, KeepaliveOptions, LinkError, OutboxLimits, ServerAddr,
+    Action, Auth, Credentials, Event, KeepaliveOptions, LinkError, OutboxLimits, ServerAddr,
     SessionOptions,
 };
 
@@ -136,7 +136,9 @@ impl World {
         options.verbose = rng.below(8) == 0;
         options.discovers_servers = rng.below(8) > 0;
         options.connect_timeout = MS * u32::try_from(300 + rng.below(3_000)).expect("few");
-        options.move_overlap = (shortest * 2) * 4 + 10 * MS;
+        // Longer than a server of the cluster, or an answer of the old one, takes.
+        let longest = latencies.iter().max().copied().unwrap_or_default();
+        options.move_overlap = shortest * 8 + longest * 2 + 20 * MS;
         options.keepalive = KeepaliveOptions {
             ping_interval: MS * u32::try_from(150 + rng.below(5_000)).expect("few"),
             pings_out_max: 1 + u32::try_from(rng.below(3)).expect("few"),
@@ -459,7 +461,11 @@ impl World {
     }
 
     fn take_outputs(&mut self) {
-        for output in std::mem::take(&mut self.owner.outputs) {
+        let outputs = std::mem::take(&mut self.owner.outputs);
+        // What a move that is given up held is told before the loss is.
+        let is_loss = |output: &Output| matches!(output, Output::Event(Event::Disconnected { .. }));
+        self.account.epoch += u64::from(outputs.iter().any(is_loss));
+        for output in outputs {
             self.note(|| format!("    {output:?}"));
             match output {
                 Output::Action(action) => self.carry_out(action),
