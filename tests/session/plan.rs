@@ -80,7 +80,7 @@ impl World {
         self.after();
         assert!(self.owner.is_finished, "a session that was closed goes on");
         let reason = self.account.closed.clone().expect("it was told");
-        if was_closed {
+        if was_closed && !self.is_closed_by_owner {
             let is_refused = reason.contains("Authorization") && self.refusals >= 2;
             let is_first = !self.options.retries_first_connect && self.account.connects == 0;
             assert!(is_refused || is_first, "it gave up: {reason}");
@@ -157,6 +157,10 @@ impl World {
             81 if self.rng.below(10) == 0 => {
                 let server = self.some_server();
                 self.servers[server].refuses ^= true;
+            }
+            82 if self.rng.below(20) == 0 => {
+                self.owner.session.close(&mut self.owner.outbox);
+                self.is_closed_by_owner = true;
             }
             _ => {}
         }

@@ -99,6 +99,7 @@ pub(crate) struct World {
     hash: u64,
     pub(crate) ticks_left: u64,
     pub(crate) is_healed: bool,
+    pub(crate) is_closed_by_owner: bool,
     pub(crate) refusals: u64,
     log: Option<VecDeque<String>>,
 }
@@ -165,6 +166,7 @@ impl World {
             hash: 0xcbf2_9ce4_8422_2325,
             ticks_left: 100 + rng.below(200),
             is_healed: false,
+            is_closed_by_owner: false,
             refusals: 0,
             log: has_log.then(VecDeque::new),
             rng,
