@@ -144,13 +144,22 @@ impl Move {
     }
 
     /// The new server answered the PING behind our subscriptions. Returns true the first time.
-    pub(crate) fn handle_registered(&mut self, now: Duration, overlap: Duration) -> bool {
+    ///
+    /// However late that is, the overlap is whole, and the old server has `patience` after it.
+    pub(crate) fn handle_registered(
+        &mut self,
+        now: Duration,
+        overlap: Duration,
+        patience: Duration,
+    ) -> bool {
         if self.is_registered || self.asks_at.is_some() {
             return false;
         }
         self.is_registered = true;
         if let Stage::Overlapping { until } = &mut self.stage {
-            *until = Some(now.saturating_add(overlap));
+            let end = now.saturating_add(overlap);
+            *until = Some(end);
+            self.deadline = end.saturating_add(patience);
         }
         true
     }

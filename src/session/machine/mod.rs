@@ -633,7 +633,8 @@ impl Session {
 
     fn handle_pong(&mut self, now: Duration, outbox: &mut Outbox) -> Heard {
         if let Some(moving) = &mut self.moving {
-            if moving.handle_registered(now, self.options.move_overlap) {
+            let (overlap, patience) = (self.options.move_overlap, self.options.connect_timeout);
+            if moving.handle_registered(now, overlap, patience) {
                 self.leave_queue_groups();
                 return Heard::Nothing;
             }

@@ -705,6 +705,18 @@ fn a_move_does_not_wait_for_ever() {
 }
 
 #[test]
+fn the_overlap_is_whole_however_late_the_new_server_answers() {
+    let mut dialogue = confirmed();
+    dialogue.wait(SECOND * 5);
+    dialogue.hear_on(2, ServerOp::Pong);
+    dialogue.session.handle_bytes(2, dialogue.now);
+    dialogue.wait(SECOND * 24 / 100);
+    assert_eq!(dialogue.actions(), "", "the old link still tells");
+    dialogue.wait(SECOND / 100);
+    assert_eq!(dialogue.actions(), "PING\r\n");
+}
+
+#[test]
 fn a_queue_group_is_left_as_soon_as_the_new_member_is_known() {
     let mut dialogue = leaving(|_| {});
     let filter = Filter::new("q").unwrap();
