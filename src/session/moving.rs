@@ -13,7 +13,8 @@
 //! While both links serve, the old one goes on telling messages and the new one holds its own, so
 //! that the order of each publisher is kept. When the old server has said all, the held messages
 //! follow, without those that the old link told already. Messages of queue groups go to one link
-//! only, and are told as they come.
+//! only, and are told as they come; one that another server of the cluster has sent on to the old
+//! link's member while it left is not told by anybody, as whenever a member leaves its group.
 //!
 //! Two messages are taken for copies of one when subscription, subject, reply, headers and payload
 //! are the same. Publishers that repeat themselves to the byte within the overlap may thus lose one
@@ -55,6 +56,8 @@ pub(crate) struct Move {
     seen: HashMap<u128, u32>,
     remembered: usize,
     held: Vec<Message>,
+    /// How many of them came while the old server was telling all there was.
+    held_in_overlap: usize,
     held_bytes: usize,
     copies: u64,
     seed: u64,
@@ -119,6 +122,7 @@ impl Move {
             seen: HashMap::new(),
             remembered: 0,
             held: Vec::new(),
+            held_in_overlap: 0,
             held_bytes: 0,
             copies: 0,
             seed,
@@ -132,7 +136,7 @@ impl Move {
             return Verdict::Tell(message);
         }
         if matches!(self.stage, Stage::Echoing { .. }) {
-            return if self.is_copy(&message) {
+            return if self.is_copy(&message, false) {
                 Verdict::Keep
             } else {
                 Verdict::Tell(message)
@@ -199,6 +203,7 @@ impl Move {
         match self.stage {
             Stage::Overlapping { until: Some(until) } if now >= until && self.is_confirmed => {
                 self.stage = Stage::Leaving;
+                self.held_in_overlap = self.held.len();
                 true
             }
             Stage::Overlapping { .. } | Stage::Leaving | Stage::Echoing { .. } => false,
@@ -209,8 +214,13 @@ impl Move {
     pub(crate) fn handle_old_gone(&mut self, ping: Option<u64>) -> Vec<Message> {
         self.stage = Stage::Echoing { ping };
         self.held_bytes = 0;
+        let in_overlap = self.held_in_overlap;
         let mut held = std::mem::take(&mut self.held);
-        held.retain(|message| !self.is_copy(message));
+        let mut index = 0_usize;
+        held.retain(|message| {
+            index = index.saturating_add(1);
+            !self.is_copy(message, index <= in_overlap)
+        });
         held
     }
 
@@ -300,9 +310,13 @@ impl Move {
         }
     }
 
-    fn is_copy(&mut self, message: &Message) -> bool {
+    /// Whether the old link has told it, once for each copy. While the old server was telling all
+    /// there was, whatever it told at all is a copy: a server that gets to know the subscriptions of
+    /// a queue group beside plain ones may send a message twice.
+    fn is_copy(&mut self, message: &Message, is_in_overlap: bool) -> bool {
         let fingerprint = self.fingerprint(message);
-        let Some(count) = self.seen.get_mut(&fingerprint).filter(|count| **count > 0) else {
+        let is_meant = |count: &&mut u32| **count > 0 || is_in_overlap;
+        let Some(count) = self.seen.get_mut(&fingerprint).filter(is_meant) else {
             return false;
         };
         *count = count.saturating_sub(1);

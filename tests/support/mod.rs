@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod certificates;
+pub(crate) mod cluster;
 pub(crate) mod program;
 pub(crate) mod proxy;
 
