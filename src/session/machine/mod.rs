@@ -335,7 +335,7 @@ impl Session {
         {
             self.handle_failed_dial(now, reason, outbox);
         } else if self.old_link() == Some(link) {
-            self.handle_old_gone(outbox);
+            self.handle_old_gone(now, outbox);
         } else if self.serves(link) {
             self.handle_lost(now, reason, outbox);
         }
@@ -646,12 +646,10 @@ impl Session {
         let Some(number) = outbox.handle_pong() else {
             return Heard::Nothing;
         };
-        if self
-            .moving
-            .as_ref()
-            .is_some_and(|moving| moving.is_over_at(number))
+        if let Some(moving) = &mut self.moving
+            && moving.handle_pong(number)
         {
-            self.end_move(now);
+            self.tell_move();
         }
         Heard::Pong(number)
     }

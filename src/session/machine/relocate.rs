@@ -66,7 +66,7 @@ impl Session {
                     outbox.resume_confirmed();
                     self.handle_move_timeout(now, outbox);
                 }
-                OldPong::HasSaidAll => self.hang_old(outbox),
+                OldPong::HasSaidAll => self.hang_old(now, outbox),
                 OldPong::Nothing => {}
             },
             ServerOp::Ping => {
@@ -98,6 +98,9 @@ impl Session {
             return;
         };
         let Some(old) = moving.old_link() else {
+            if moving.is_over(now) {
+                self.end_move(now);
+            }
             return;
         };
         if now >= moving.deadline() {
@@ -108,7 +111,7 @@ impl Session {
                 }
                 return;
             }
-            return self.hang_old(outbox);
+            return self.hang_old(now, outbox);
         }
         if moving.handle_timeout(now) {
             self.send_ping(old, Vec::new());
@@ -130,17 +133,18 @@ impl Session {
     }
 
     /// Nothing more is wanted of the old link.
-    fn hang_old(&mut self, outbox: &mut Outbox) {
+    fn hang_old(&mut self, now: Duration, outbox: &mut Outbox) {
         if let Some(link) = self.old_link() {
             self.actions.retain(|action| action.link() != Some(link));
             self.actions.push_back(Action::Hang { link });
-            self.handle_old_gone(outbox);
+            self.handle_old_gone(now, outbox);
         }
     }
 
     /// The old link is gone: what the new one held is told.
-    pub(super) fn handle_old_gone(&mut self, outbox: &mut Outbox) {
+    pub(super) fn handle_old_gone(&mut self, now: Duration, outbox: &mut Outbox) {
         self.ask_new(None, outbox);
+        let until = now.saturating_add(self.options.move_overlap);
         let Some(moving) = &mut self.moving else {
             return;
         };
@@ -148,15 +152,13 @@ impl Session {
             let in_doubt = outbox.resume(moving.pings_owed());
             moving.note_in_doubt(in_doubt);
         }
-        let held = moving.handle_old_gone(outbox.ping());
+        let held = moving.handle_old_gone(outbox.ping(), until);
         self.messages.extend(held);
     }
 
     /// No copy can come any more.
-    pub(super) fn end_move(&mut self, now: Duration) {
-        let Some(moving) = self.moving.take() else {
-            return;
-        };
+    fn end_move(&mut self, now: Duration) {
+        self.moving = None;
         if let Some(link) = self.writing_link() {
             let bytes = self.subscriptions.settle();
             if !bytes.is_empty() {
@@ -166,27 +168,30 @@ impl Session {
                 });
             }
         }
-        self.tell_move(&moving);
         self.look_for_another(now);
     }
 
     /// The new link is lost, or the session ends: the old one goes with it. What was published to
     /// either is in doubt, and the outbox counts it.
     pub(super) fn abandon_move(&mut self) {
-        let Some(mut moving) = self.moving.take() else {
+        let Some(moving) = &mut self.moving else {
             return;
         };
-        match moving.old_link() {
-            Some(link) => {
-                self.actions.retain(|action| action.link() != Some(link));
-                self.actions.push_back(Action::Hang { link });
-                self.messages.extend(moving.handle_old_gone(None));
-            }
-            None => self.tell_move(&moving),
+        if let Some(link) = moving.old_link() {
+            self.actions.retain(|action| action.link() != Some(link));
+            self.actions.push_back(Action::Hang { link });
+            self.messages
+                .extend(moving.handle_old_gone(None, Duration::ZERO));
+        } else if !moving.is_told() {
+            self.tell_move();
         }
+        self.moving = None;
     }
 
-    fn tell_move(&mut self, moving: &Move) {
+    pub(super) fn tell_move(&mut self) {
+        let Some(moving) = &self.moving else {
+            return;
+        };
         self.report(Event::Moved(Box::new(Moved {
             from: moving.from().clone(),
             to: moving.to().clone(),
