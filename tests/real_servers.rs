@@ -4,20 +4,19 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
     reason = "test code: a surprise here fails the test"
 )]
 
 mod support;
+#[path = "support/waiting.rs"]
+mod waiting;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use natseq::client::{
-    Client, ConnectOptions, ErrorKind, Event, Events, Publication, Subscription, connect,
-};
-use natseq::wire::{Headers, Message};
+use natseq::client::{Client, ConnectOptions, ErrorKind, Event, Publication, connect};
+use natseq::wire::Headers;
 use support::{PATIENCE, RealServer, servers};
+use waiting::{hears_numbers_and_the_end, next, next_or_end, started, text, wait_for};
 
 #[tokio::test]
 async fn a_wildcard_subscription_receives_what_it_matches_and_nothing_else() {
@@ -235,19 +234,7 @@ async fn a_limited_subscription_delivers_its_number_and_ends() {
             client.publish("few", number.to_string()).await.unwrap();
         }
         client.flush().await.unwrap();
-        for number in 0..3 {
-            assert_eq!(
-                text(&next(&mut sub).await),
-                number.to_string(),
-                "{}",
-                server.version()
-            );
-        }
-        assert!(
-            next_or_end(&mut sub).await.is_none(),
-            "{}",
-            server.version()
-        );
+        hears_numbers_and_the_end(&mut sub, 3, server.version()).await;
         client.close().await;
     }
 }
@@ -478,45 +465,10 @@ async fn a_hundred_thousand_messages_arrive_in_order() {
     }
 }
 
-/// One server of each version, started when its turn comes.
-fn started(test: &str, config: &'static str) -> impl Iterator<Item = RealServer> {
-    servers(test)
-        .into_iter()
-        .map(move |binary| RealServer::start(&binary, config))
-}
-
 /// Proves that `client` can talk to itself through its server, and closes it.
 async fn round_trip(client: Client) {
     let mut sub = client.subscribe("round.trip").unwrap();
     client.publish("round.trip", "there").await.unwrap();
     assert_eq!(text(&next(&mut sub).await), "there");
     client.close().await;
-}
-
-async fn next(sub: &mut Subscription) -> Message {
-    next_or_end(sub)
-        .await
-        .unwrap_or_else(|| panic!("the subscription ended"))
-}
-
-async fn next_or_end(sub: &mut Subscription) -> Option<Message> {
-    tokio::time::timeout(PATIENCE, sub.next()).await.unwrap()
-}
-
-async fn wait_for(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
-    let found = async {
-        loop {
-            let event = events.next().await.unwrap();
-            if wanted(&event) {
-                return event;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE + Duration::from_secs(1), found)
-        .await
-        .unwrap()
-}
-
-fn text(message: &Message) -> String {
-    String::from_utf8(message.payload().to_vec()).unwrap()
 }

@@ -48,7 +48,10 @@ fn is_test(file: &str, name: &str) -> bool {
     let lines: Vec<_> = text.lines().collect();
     lines.iter().enumerate().any(|(at, line)| {
         let attributes = &lines[at.saturating_sub(ATTRIBUTES_MAX)..at];
-        line.contains(&definition) && attributes.iter().any(|line| line.contains("test"))
+        line.contains(&definition)
+            && attributes
+                .iter()
+                .any(|line| line.contains("test]") || line.contains("test("))
     })
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use natseq::client::{ConnectOptions, ErrorKind, connect};
 use natseq::session::LinkError;
+use tokio::time::Instant;
 
 use crate::rig::{Rig, SEED, VERSION, next, options, within};
 use crate::support::proxy::{Cut, Proxy, Way};
@@ -125,9 +126,19 @@ async fn a_server_that_accepts_and_drops_is_not_dialed_without_a_pause() {
     proxy.lead_to(Proxy::start(server.address(), SEED).address());
     // That one is gone already, so that each connection is reset.
     proxy.cut(Cut::Reset);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let dials = proxy.accepted();
-    assert!((3..60).contains(&dials), "{dials} dials in 600 ms");
+    let begun = Instant::now();
+    within("twenty dials", async {
+        while proxy.accepted() <= 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // Pauses begin with 5 ms and are an eighth of the time that has passed at least.
+    let taken = begun.elapsed();
+    assert!(
+        taken >= Duration::from_millis(40),
+        "twenty dials in {taken:?}"
+    );
     proxy.lead_to(server.address());
     within("the connection", async {
         while client.flush().await.is_err() {

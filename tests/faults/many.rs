@@ -15,10 +15,11 @@ async fn a_cancelled_call_takes_nothing_from_the_others() {
     let server = RealServer::start(&binary, "");
     let done = cancellations(&server, 2_000, SEED).await;
     assert!(done.cancelled >= 2_000 && done.answered > 100, "{done:?}");
+    assert_eq!(done.wrong, 0, "{done:?}");
 }
 
 #[tokio::test]
-async fn failed_connects_leave_no_descriptor_and_no_task() {
+async fn failed_connects_leave_no_task() {
     let Some(binary) = server("failed connects", VERSION) else {
         return;
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natseq::client::{ConnectOptions, ErrorKind, Event, connect};
+use natseq::client::{ConnectOptions, ErrorKind, Event, Status, connect};
 use natseq::session::{LinkError, OutboxLimits, RedialOptions};
 
 use crate::rig::{Rig, SEED, VERSION, event, next, options, within};
@@ -334,7 +334,7 @@ async fn attempts_that_are_used_up_end_the_client() {
             event => panic!("{event:?}"),
         }
     };
-    assert!((1..=3).contains(&failed), "{failed}");
+    assert_eq!(failed, 3);
     assert_eq!(reason, Some(LinkError::AttemptsUsedUp));
     let error = rig.client.publish("a", "").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
@@ -366,6 +366,7 @@ async fn a_first_connect_that_may_be_retried_succeeds_when_the_server_comes() {
     })
     .await;
     assert!(!client.is_connected());
+    assert_eq!(client.status(), Status::Connecting);
     proxy.refuse(false);
     event(&mut events, |event| {
         matches!(event, Event::Connected { generation: 1, .. })
@@ -454,6 +455,7 @@ impl Rig {
         self.proxy.cut(Cut::Reset);
         self.disconnected().await;
         assert!(!self.client.is_connected());
+        assert_eq!(self.client.status(), Status::Reconnecting);
     }
 
     /// Opens the port again and waits for the connection.
@@ -461,6 +463,7 @@ impl Rig {
         self.proxy.refuse(false);
         self.connected().await;
         assert!(self.client.is_connected());
+        assert_eq!(self.client.status(), Status::Connected);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use natseq::client::{Client, connect};
@@ -140,16 +140,16 @@ async fn a_stopped_client_comes_back_with_its_subscriptions() {
     };
     let server = RealServer::start(&binary, "ping_interval: \"200ms\"\nping_max: 1");
     let client = connect(&server.url()).await.unwrap();
-    let mut child = Command::new(env::current_exe().unwrap())
+    let child = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
             "processes::a_stopped_client_comes_back_with_its_subscriptions",
         ])
         .env(SLEEPER, server.url())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let id = child.id().to_string();
+        .spawn();
+    let child = Killed(child.unwrap());
+    let id = child.0.id().to_string();
     let signal = |name: &str| {
         let status = Command::new("kill").args(["-s", name, &id]).status();
         assert!(status.unwrap().success(), "kill -s {name}");
@@ -159,8 +159,16 @@ async fn a_stopped_client_comes_back_with_its_subscriptions() {
     within("the server to give it up", answered(&client, false)).await;
     signal("CONT");
     within("an answer again", answered(&client, true)).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits until somebody is there to answer, or nobody.

@@ -12,21 +12,16 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 mod cancellations;
 mod many_replies;
 mod one_reply;
 
-use natseq::client::{Client, Event, Events, Subscription};
+use natseq::client::{Client, Subscription};
 use natseq::wire::Message;
-use support::{PATIENCE, RealServer, servers};
-
-/// One server of each version, started when its turn comes.
-fn started(test: &str, config: &'static str) -> impl Iterator<Item = RealServer> {
-    servers(test)
-        .into_iter()
-        .map(move |binary| RealServer::start(&binary, config))
-}
+use waiting::{started, text, wait_for, within};
 
 /// Answers each message on `sub` with what `answers` says, until the client is gone.
 fn serve(
@@ -44,24 +39,4 @@ fn serve(
             }
         }
     })
-}
-
-async fn wait_for(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
-    within(async {
-        loop {
-            let event = events.next().await.unwrap();
-            if wanted(&event) {
-                return event;
-            }
-        }
-    })
-    .await
-}
-
-async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap()
-}
-
-fn text(message: &Message) -> String {
-    String::from_utf8(message.payload().to_vec()).unwrap()
 }

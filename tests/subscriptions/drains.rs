@@ -5,8 +5,8 @@ use std::time::Duration;
 use natseq::client::{ConnectOptions, DrainStage, ErrorKind, Event, Status, connect};
 
 use crate::{
-    connected, disconnected, next, next_or_end, publish_numbers, started, text, until, wait_for,
-    within,
+    connected, disconnected, hears_numbers_and_the_end, next, next_or_end, publish_numbers,
+    started, text, until, wait_for, within,
 };
 
 #[tokio::test]
@@ -120,14 +120,7 @@ async fn a_drain_that_takes_too_long_says_what_was_not_taken() {
             untaken_messages: 3,
         };
         assert_eq!(drained, expected, "{}", server.version());
-        for number in 0..3 {
-            assert_eq!(text(&next(&mut sub).await), number.to_string());
-        }
-        assert!(
-            next_or_end(&mut sub).await.is_none(),
-            "{}",
-            server.version()
-        );
+        hears_numbers_and_the_end(&mut sub, 3, server.version()).await;
     }
 }
 
@@ -153,14 +146,7 @@ async fn a_drain_without_a_connection_ends_at_once_and_says_what_is_lost() {
             untaken_messages: 0,
         };
         assert_eq!(drained, expected, "{}", server.version());
-        for number in 0..2 {
-            assert_eq!(text(&next(&mut sub).await), number.to_string());
-        }
-        assert!(
-            next_or_end(&mut sub).await.is_none(),
-            "{}",
-            server.version()
-        );
+        hears_numbers_and_the_end(&mut sub, 2, server.version()).await;
     }
 }
 

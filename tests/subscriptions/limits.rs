@@ -16,15 +16,6 @@ async fn what_a_sleeping_subscriber_misses_is_counted_exactly_and_others_miss_no
     }
 }
 
-/// By hand: `cargo test --release --all-features --test subscriptions -- --ignored --nocapture five`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a release build"]
-async fn what_is_slept_through_of_five_million_messages_is_counted_exactly() {
-    for server in started("five million messages", "") {
-        sleep_through(&server, 5_000_000).await;
-    }
-}
-
 /// One subscriber sleeps, another of the same connection takes everything.
 async fn sleep_through(server: &RealServer, messages: u64) {
     let client = connect(&server.url()).await.unwrap();

@@ -12,6 +12,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 mod drains;
 mod endings;
@@ -21,16 +23,9 @@ mod refusals;
 
 use std::time::Duration;
 
-use natseq::client::{Client, Event, Events, Subscription};
-use natseq::wire::Message;
-use support::{PATIENCE, RealServer, servers};
-
-/// One server of each version, started when its turn comes.
-fn started(test: &str, config: &'static str) -> impl Iterator<Item = RealServer> {
-    servers(test)
-        .into_iter()
-        .map(move |binary| RealServer::start(&binary, config))
-}
+use natseq::client::{Client, Event, Events};
+use support::PATIENCE;
+use waiting::{hears_numbers_and_the_end, next, next_or_end, started, text, wait_for, within};
 
 /// Publishes `count` numbers, and returns when the server has them.
 async fn publish_numbers(client: &Client, subject: &str, count: usize) {
@@ -40,39 +35,12 @@ async fn publish_numbers(client: &Client, subject: &str, count: usize) {
     client.flush().await.unwrap();
 }
 
-async fn next(sub: &mut Subscription) -> Message {
-    next_or_end(sub)
-        .await
-        .unwrap_or_else(|| panic!("the subscription ended"))
-}
-
-async fn next_or_end(sub: &mut Subscription) -> Option<Message> {
-    within(sub.next()).await
-}
-
-/// The next event that is wanted, and those before it are forgotten.
-async fn wait_for(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
-    within(async {
-        loop {
-            let event = events.next().await.unwrap();
-            if wanted(&event) {
-                return event;
-            }
-        }
-    })
-    .await
-}
-
 async fn connected(events: &mut Events) {
     wait_for(events, |event| matches!(event, Event::Connected { .. })).await;
 }
 
 async fn disconnected(events: &mut Events) {
     wait_for(events, |event| matches!(event, Event::Disconnected { .. })).await;
-}
-
-async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap()
 }
 
 /// Asks again and again, and fails after [`PATIENCE`].
@@ -84,8 +52,4 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     };
     let asked = tokio::time::timeout(PATIENCE, asking).await;
     assert!(asked.is_ok(), "waited {PATIENCE:?} for {what}");
-}
-
-fn text(message: &Message) -> String {
-    String::from_utf8(message.payload().to_vec()).unwrap()
 }
