@@ -4,7 +4,7 @@ use super::*;
 use crate::session::auth::{Auth, KeyKind, KeyPair};
 use crate::session::redial::SETTLED_TIME;
 use crate::session::{OutboxLimits, WriteBatch};
-use crate::subject::SubjectRef;
+use crate::subject::{Filter, QueueGroup, SubjectRef};
 use crate::wire::encode::Publish;
 use crate::wire::{Limits, Parser, Step as ParserStep};
 
