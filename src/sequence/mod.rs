@@ -28,6 +28,9 @@ mod rhythm;
 mod sender;
 mod source;
 mod stamp;
+mod statistics;
+#[cfg(test)]
+mod story;
 
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use error::SendError;
@@ -35,7 +38,6 @@ pub use event::{Event, LossReason, Origin};
 #[cfg(feature = "json")]
 pub use heartbeat::HeartbeatError;
 pub use heartbeat::{Heartbeat, HeartbeatKind, Prior};
-pub use line::LineStatistics;
 pub use ranges::{RangeError, Ranges};
 pub use receiver::{Delivery, Receiver, ReceiverOptions, Request, RequestKind, Weight};
 pub use repair::{
@@ -48,6 +50,7 @@ pub use sender::{
 };
 pub use source::{SourceName, SourceNameError};
 pub use stamp::{STAMP_HEADER, Stamp};
+pub use statistics::LineStatistics;
 
 /// The largest epoch and the largest number: exact in JSON and JavaScript.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;

@@ -8,11 +8,12 @@ use crate::subject::Filter;
 
 use super::event::Event;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
-use super::line::{Line, LineStatistics, SCATTER_TIME, Surroundings};
+use super::line::{Line, SCATTER_TIME, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
 use super::stamp::Stamp;
+use super::statistics::LineStatistics;
 
 /// How often all sources are looked at for silence and idleness.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);

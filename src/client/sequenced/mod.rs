@@ -1,9 +1,12 @@
 //! The sequencing layer on a client: publishers that number, subscribers that check and repair.
 
+mod builder;
 mod message;
 mod publisher;
+mod service;
 mod subscriber;
 
+pub use builder::SequencedPublisherBuilder;
 pub use message::SequencedMessage;
-pub use publisher::{ClosedSource, SequencedPublisher, SequencedPublisherBuilder};
+pub use publisher::{ClosedSource, SequencedPublisher};
 pub use subscriber::{SequencedSubscriber, SequencedSubscriberBuilder};

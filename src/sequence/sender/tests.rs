@@ -1,5 +1,6 @@
 //! Tests of the sender: what it writes, refuses and repairs.
 
+use super::answering::REPLY_MESSAGES_MAX;
 use super::*;
 
 const BODY_MAX: usize = 1 << 20;

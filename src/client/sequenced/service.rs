@@ -1,0 +1,171 @@
+//! The task of a source: heartbeats, repairs, and the source's part in reconnects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use crate::client::Subscription;
+use crate::client::shared::Link;
+use crate::sequence::{Heartbeat, Reply, ReplyBody};
+use crate::session::Outbox;
+use crate::subject::ToSubject;
+use crate::wire::encode::Publish;
+use crate::wire::{HeaderLines, Headers};
+
+use super::publisher::Lane;
+
+/// The source's task: heartbeats, repairs, and the source's part in reconnects.
+pub(super) struct Service {
+    lane: Arc<Lane>,
+    requests: Subscription,
+    link: watch::Receiver<Link>,
+    link_seen: Link,
+}
+
+impl Service {
+    /// Says hello if the connection is up.
+    pub(super) fn new(lane: Arc<Lane>, requests: Subscription) -> Self {
+        let link = lane.client.shared().link.subscribe();
+        let mut service = Self {
+            lane,
+            requests,
+            link,
+            link_seen: Link::Down,
+        };
+        service.note_link();
+        service.lane.beat();
+        service
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut is_deaf = false;
+        let lane = Arc::clone(&self.lane);
+        let shared = lane.client.shared();
+        loop {
+            self.note_link();
+            self.lane.beat();
+            // Before the look, so that room made in between is not missed.
+            let has_room = shared.room.notified();
+            tokio::pin!(has_room);
+            has_room.as_mut().enable();
+            let has_answered_all = self.lane.answer();
+            let due = {
+                let mut state = self.lane.state();
+                if self.link_seen == Link::Closed || state.sender.is_finished(shared.clock.now()) {
+                    break;
+                }
+                state.armed = state.sender.poll_timeout().unwrap_or(Duration::MAX);
+                shared.clock.instant(state.armed)
+            };
+            tokio::select! {
+                count = self.requests.next_batch(&mut batch, 256), if !is_deaf => {
+                    // Without the right to hear requests there are still heartbeats.
+                    is_deaf = self.requests.refusal().is_some();
+                    if count == 0 && !is_deaf {
+                        break;
+                    }
+                }
+                () = sleep_until(due) => {}
+                () = self.lane.has_changed.notified() => {}
+                () = has_room, if !has_answered_all => {}
+                changed = self.link.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+            let now = shared.clock.now();
+            let mut state = self.lane.state();
+            for request in batch.drain(..) {
+                state
+                    .sender
+                    .handle_request(now, request.reply(), request.payload());
+            }
+        }
+        // Whoever waits for the end sees it, whether there was time for the linger or not.
+        self.lane.is_finished.send_replace(true);
+    }
+
+    fn note_link(&mut self) {
+        let link = *self.link.borrow_and_update();
+        if link == self.link_seen {
+            return;
+        }
+        let was_up = matches!(self.link_seen, Link::Up(_));
+        self.link_seen = link;
+        let now = self.lane.client.shared().clock.now();
+        let mut state = self.lane.state();
+        if was_up {
+            state.sender.handle_disconnected();
+        }
+        if matches!(link, Link::Up(_)) {
+            state.sender.handle_connected(now);
+        }
+    }
+}
+
+impl Lane {
+    /// Writes the heartbeats that are due. Nothing else of the source is written in between.
+    fn beat(&self) {
+        let shared = self.client.shared();
+        let now = shared.clock.now();
+        let mut state = self.state();
+        shared.with_outbox(|outbox| {
+            // A heartbeat that waits for a connection would speak of the past: the next connection
+            // gets its own.
+            while outbox.is_open()
+                && let Some(heartbeat) = state.sender.poll_heartbeat(now)
+            {
+                let stamp = state.sender.stamp_line(heartbeat.lead);
+                self.push_heartbeat(outbox, &heartbeat, &stamp);
+            }
+        });
+    }
+
+    fn push_heartbeat(&self, outbox: &mut Outbox, heartbeat: &Heartbeat, stamp: &[u8]) {
+        let Ok(subject) = self.heartbeat_subject.to_subject() else {
+            return;
+        };
+        let body = heartbeat.to_json();
+        let lines = HeaderLines::trusted(stamp);
+        outbox.push(&Publish::new(subject, &body).first_lines(lines), None);
+    }
+
+    /// Sends answers while there is room. Returns false when some are left.
+    fn answer(&self) -> bool {
+        let shared = self.client.shared();
+        let now = shared.clock.now();
+        let mut state = self.state();
+        shared.with_outbox(|outbox| {
+            while outbox.check_room().is_ok() {
+                let Some(reply) = state.sender.poll_reply(now) else {
+                    return true;
+                };
+                push_reply(outbox, &reply);
+            }
+            false
+        })
+    }
+}
+
+fn push_reply(outbox: &mut Outbox, reply: &Reply) {
+    let status = match reply.status {
+        Some(status) => Headers::with_status(status.code(), status.description()),
+        None => Ok(Headers::new()),
+    };
+    let (Ok(status), Ok(to)) = (status, reply.to.to_subject()) else {
+        return;
+    };
+    let body = match &reply.body {
+        ReplyBody::Payload(payload) => payload.clone(),
+        ReplyBody::Heartbeat(heartbeat) => heartbeat.to_json(),
+    };
+    let lines = HeaderLines::trusted(&reply.lines);
+    outbox.push(
+        &Publish::new(to, &body).headers(&status).first_lines(lines),
+        None,
+    );
+}

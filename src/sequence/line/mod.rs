@@ -1,0 +1,425 @@
+//! What a receiver knows of one run of one source: which numbers are decided and which are not.
+//!
+//! ```text
+//!   base ......... highest        every number in between is delivered, lost, held, or in a gap
+//!         ^^  ^^^
+//!         gaps: ascending, disjoint, the oldest first
+//! ```
+
+mod asking;
+mod coverage;
+mod order;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::jitter::Jitter;
+
+use super::event::{Event, LossReason};
+use super::gaps::Gaps;
+use super::heartbeat::{Heartbeat, HeartbeatKind};
+use super::ranges::width;
+use super::receiver::{Delivery, ReceiverOptions, Weight};
+use super::source::SourceName;
+use super::stamp::Stamp;
+use super::statistics::LineStatistics;
+
+use self::asking::{
+    ANSWER_TIME_MIN, Asked, NOBODY_MAX, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question,
+};
+use self::coverage::Coverage;
+use self::order::Held;
+
+/// A heartbeat that jumps further is believed only when the source repeats it to us.
+const JUMP_MAX: u64 = 1 << 20;
+/// Receivers spread what they ask at the same moment over this time.
+pub(super) const SCATTER_TIME: Duration = Duration::from_millis(10);
+
+/// Everything that a line needs from its receiver.
+pub(super) struct Surroundings<'a, M> {
+    pub(super) now: Duration,
+    pub(super) options: &'a ReceiverOptions,
+    pub(super) events: &'a mut VecDeque<Event<M>>,
+    pub(super) jitter: &'a mut Jitter,
+    /// When our end of the path changed last: older bytes may come late until it has settled.
+    pub(super) path_changed: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Line<M> {
+    source: SourceName,
+    epoch: u64,
+    prefix: Vec<u8>,
+    base: u64,
+    highest: u64,
+    coverage: Coverage,
+    gaps: Gaps,
+    held: BTreeMap<u64, Held<M>>,
+    held_bytes: usize,
+    asked: Option<Asked>,
+    ask_after: Duration,
+    answer_time: Duration,
+    fruitless: u32,
+    nobody: u32,
+    question: Option<Question>,
+    progress: Duration,
+    /// Within this time the source promised to be heard again.
+    next: Option<Duration>,
+    /// The source's connections so far, 0 while unknown.
+    generation: u64,
+    /// When its end of the path changed last.
+    path_changed: Option<Duration>,
+    pub(super) heard: Duration,
+    pub(super) is_silent: bool,
+    end: Option<u64>,
+    is_superseded: bool,
+    is_end_told: bool,
+    delivered: u64,
+    repaired: u64,
+    duplicates: u64,
+    lost: u64,
+    unverifiable: u64,
+    /// Which of the last 128 numbers were seen, the highest first; for a source that we see a part
+    /// of.
+    seen: u128,
+}
+
+impl<M: Weight> Line<M> {
+    /// Begins a line whose first owed number is `base`.
+    pub(super) fn new(source: SourceName, epoch: u64, base: u64, now: Duration) -> Self {
+        let mut prefix = Vec::new();
+        Stamp::write_prefix(&mut prefix, &source, epoch);
+        Self {
+            source,
+            epoch,
+            prefix,
+            base,
+            highest: base.saturating_sub(1),
+            coverage: Coverage::Unknown,
+            gaps: Gaps::default(),
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            asked: None,
+            ask_after: Duration::ZERO,
+            answer_time: ANSWER_TIME_MIN,
+            fruitless: 0,
+            nobody: 0,
+            question: Some(Question {
+                due: now,
+                pause: NOBODY_PAUSE,
+            }),
+            progress: Duration::ZERO,
+            next: None,
+            generation: 0,
+            path_changed: None,
+            heard: now,
+            is_silent: false,
+            end: None,
+            is_superseded: false,
+            is_end_told: false,
+            delivered: 0,
+            repaired: 0,
+            duplicates: 0,
+            lost: 0,
+            unverifiable: 0,
+            seen: 0,
+        }
+    }
+
+    pub(super) const fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Whether anything waits for time or for an answer.
+    pub(super) fn is_active(&self) -> bool {
+        !self.gaps.is_empty() || self.question.is_some()
+    }
+
+    /// Whether every number is decided.
+    pub(super) fn is_settled(&self) -> bool {
+        self.gaps.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether nothing more is to come.
+    pub(super) fn is_ended(&self) -> bool {
+        (self.end.is_some() || self.is_superseded) && self.is_settled()
+    }
+
+    /// Whether the last number is known.
+    pub(super) const fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(super) fn statistics(&self) -> LineStatistics {
+        let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
+        LineStatistics {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            base: self.base,
+            highest: self.highest,
+            delivered: self.delivered,
+            repaired: self.repaired,
+            duplicates: self.duplicates,
+            lost: self.lost,
+            undecided: self.gaps.numbers().saturating_add(held),
+            unverifiable: self.unverifiable,
+            is_ended: self.is_ended(),
+        }
+    }
+
+    /// Asks nothing: the receiver only detects.
+    pub(super) const fn detect_only(&mut self) {
+        self.question = None;
+    }
+
+    /// The subscription shares its messages with others: no number is owed to it alone.
+    pub(super) fn share(&mut self) {
+        self.coverage = Coverage::Part;
+        self.question = None;
+    }
+
+    /// Takes a message. Returns false when its run was superseded and its number is new.
+    pub(super) fn handle_message(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        seq: u64,
+        message: M,
+        is_repaired: bool,
+    ) -> bool {
+        self.hear(around.now);
+        if self.coverage == Coverage::Part {
+            return self.handle_share(around, seq, message);
+        }
+        if seq > self.highest {
+            if self.is_superseded {
+                return false;
+            }
+            self.advance(around, seq.saturating_sub(1));
+            let gap_before = self.gaps.width_before(self.highest);
+            self.highest = seq;
+            self.settle(around, seq, message, is_repaired, gap_before);
+        } else if let Some(from) = self.gaps.holding(seq) {
+            self.win_back(around, from, seq, message, is_repaired);
+        } else {
+            self.duplicates = self.duplicates.saturating_add(1);
+        }
+        true
+    }
+
+    /// Takes a heartbeat; `is_answer` when it came to our own question.
+    pub(super) fn handle_heartbeat(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        heartbeat: &Heartbeat,
+        is_answer: bool,
+    ) {
+        self.hear(around.now);
+        self.next = Some(heartbeat.next);
+        if self.generation > 0 && heartbeat.generation > self.generation {
+            // What it sent on the connection before may still be on another way to us.
+            self.path_changed = Some(around.now);
+        }
+        self.generation = self.generation.max(heartbeat.generation);
+        self.learn_scope(around, heartbeat);
+        let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
+        let may_ask =
+            around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
+        if is_far && !is_answer && may_ask {
+            self.question = Some(Question {
+                due: around.now,
+                pause: NOBODY_PAUSE,
+            });
+            return;
+        }
+        self.advance(around, heartbeat.lead);
+        if heartbeat.kind == HeartbeatKind::End {
+            self.end = Some(heartbeat.lead);
+        }
+        self.tell_end(around);
+    }
+
+    /// A later run has begun; `lead` is this one's last number where that is known.
+    pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
+        if let Some(lead) = lead {
+            self.advance(around, lead);
+            self.end = Some(lead);
+        }
+        self.is_superseded = true;
+        self.tell_end(around);
+    }
+
+    /// Does what has become due.
+    pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_, M>) {
+        let now = around.now;
+        if self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
+            self.asked = None;
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.ask_after = now;
+        }
+        for (from, to) in self.gaps.take_doomed(now) {
+            self.lose(around, from, to, LossReason::NotRetained);
+        }
+        while let Some(gap) = self.gaps.first() {
+            let (from, to) = (gap.from, gap.to);
+            let deadline = self.deadline(gap, around.options);
+            let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
+            if is_detected && self.coverage == Coverage::Whole {
+                self.lose(around, from, to, LossReason::Missing);
+            } else if now >= deadline && self.coverage == Coverage::Whole {
+                let is_gone = self.nobody >= NOBODY_MAX;
+                let reason = if is_gone {
+                    LossReason::SourceGone
+                } else {
+                    LossReason::Timeout
+                };
+                self.lose(around, from, to, reason);
+            } else if now >= deadline {
+                self.give_up_claims(around);
+            } else {
+                break;
+            }
+        }
+        self.tell_end(around);
+    }
+
+    /// Decides everything that is undecided: the line is about to be forgotten.
+    pub(super) fn give_up(&mut self, around: &mut Surroundings<'_, M>) {
+        self.lose(around, 0, u64::MAX, LossReason::Overflow);
+        self.give_up_claims(around);
+    }
+
+    /// The connection is back after `away`: waiting did not count meanwhile.
+    pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
+        self.gaps.shift(away, now);
+        self.heard = self.heard.saturating_add(away).min(now);
+        self.asked = None;
+        self.nobody = 0;
+        self.ask_after = ask_after;
+    }
+
+    /// When the source has broken its promise to be heard.
+    pub(super) fn silent_due(&self) -> Option<Duration> {
+        if self.is_silent || self.end.is_some() || self.is_superseded {
+            return None;
+        }
+        let patience = self
+            .next?
+            .saturating_mul(2)
+            .saturating_add(Duration::from_secs(1));
+        Some(self.heard.saturating_add(patience))
+    }
+
+    const fn hear(&mut self, now: Duration) {
+        self.heard = now;
+        self.is_silent = false;
+        self.nobody = 0;
+    }
+
+    /// Numbers up to `to` were sent: what we have not seen of them is missing.
+    fn advance(&mut self, around: &mut Surroundings<'_, M>, to: u64) {
+        if to <= self.highest {
+            return;
+        }
+        let from = self.highest.saturating_add(1);
+        self.highest = to;
+        if self.coverage == Coverage::Part {
+            let steps = u32::try_from(width(from, to)).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(steps).unwrap_or_default();
+            self.unverifiable = self.unverifiable.saturating_add(width(from, to));
+            return;
+        }
+        let grace = if self.is_unsettled(around) {
+            // Many receivers on one server must not ask in step.
+            let scatter = SCATTER_TIME.mul_f64(around.jitter.unit());
+            let unsettled = around.options.unsettled_grace.saturating_add(scatter);
+            around.options.grace.max(unsettled)
+        } else {
+            around.options.grace
+        };
+        let due = around.now.saturating_add(grace);
+        self.gaps.open(from, to, around.now, due);
+        if self.coverage == Coverage::Unknown && around.options.delivery != Delivery::DetectOnly {
+            let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
+            let pause = NOBODY_PAUSE;
+            let question = self.question.get_or_insert(Question { due: soon, pause });
+            question.due = question.due.min(soon);
+        }
+        if self.coverage == Coverage::Whole {
+            around.events.push_back(self.gap_event(from, to));
+        }
+        self.bound_gaps(around);
+    }
+
+    /// Whether bytes may overtake each other now.
+    fn is_unsettled(&self, around: &Surroundings<'_, M>) -> bool {
+        let time = around.options.path_change_time;
+        let changed = self.path_changed.max(around.path_changed);
+        changed.is_some_and(|at| around.now < at.saturating_add(time))
+    }
+
+    /// Gives up the oldest gaps when there are too many.
+    fn bound_gaps(&mut self, around: &mut Surroundings<'_, M>) {
+        while self.gaps.len() > around.options.gaps_max
+            && let Some(gap) = self.gaps.first()
+        {
+            let (from, to) = (gap.from, gap.to);
+            if self.coverage == Coverage::Whole {
+                self.lose(around, from, to, LossReason::Overflow);
+            } else {
+                self.give_up_claims(around);
+            }
+        }
+    }
+
+    /// Reports the missing numbers from `from` to `to` as lost.
+    fn lose(&mut self, around: &mut Surroundings<'_, M>, from: u64, to: u64, reason: LossReason) {
+        if self.coverage != Coverage::Whole {
+            return;
+        }
+        for (start, lost_from, lost_to) in self.gaps.within(from, to) {
+            self.gaps.cut(start, lost_from, lost_to);
+            self.lost = self.lost.saturating_add(width(lost_from, lost_to));
+            around.events.push_back(Event::Lost {
+                source: self.source.clone(),
+                epoch: self.epoch,
+                from: lost_from,
+                to: lost_to,
+                reason,
+            });
+            self.release(around);
+        }
+    }
+
+    fn tell_end(&mut self, around: &mut Surroundings<'_, M>) {
+        let Some(last_seq) = self.end.filter(|_| !self.is_end_told && self.is_settled()) else {
+            return;
+        };
+        self.is_end_told = true;
+        let (source, epoch) = (self.source.clone(), self.epoch);
+        around.events.push_back(Event::SourceEnded {
+            source,
+            epoch,
+            last_seq,
+        });
+    }
+
+    fn gap_event(&self, from: u64, to: u64) -> Event<M> {
+        Event::Gap {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            from,
+            to,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! One receiver fed by hand, and what it tells in words.
+
+#![expect(clippy::arithmetic_side_effects, reason = "test arithmetic")]
+
+use core::time::Duration;
+
+use crate::subject::Filter;
+
+use super::event::{Event, Origin};
+use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
+use super::receiver::{Delivery, Receiver, ReceiverOptions, Weight};
+use super::repair::RepairEnd;
+use super::statistics::LineStatistics;
+
+pub(super) const MILLI: Duration = Duration::from_millis(1);
+
+impl Weight for u64 {
+    fn weight(&self) -> usize {
+        8
+    }
+}
+
+pub(super) struct Story {
+    pub(super) receiver: Receiver<u64>,
+    pub(super) now: Duration,
+}
+
+impl Story {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self::with(delivery, |_| {})
+    }
+
+    pub(super) fn with(delivery: Delivery, change: impl FnOnce(&mut ReceiverOptions)) -> Self {
+        let mut options = ReceiverOptions::new(Filter::new("d.>").unwrap());
+        options.delivery = delivery;
+        change(&mut options);
+        Self {
+            receiver: Receiver::new(options, 1, Duration::ZERO),
+            now: MILLI,
+        }
+    }
+
+    pub(super) fn data(&mut self, seqs: &[u64]) -> &mut Self {
+        self.data_of(7, seqs)
+    }
+
+    pub(super) fn data_of(&mut self, epoch: u64, seqs: &[u64]) -> &mut Self {
+        for seq in seqs {
+            let stamp = format!("a.{epoch}.{seq}");
+            self.receiver
+                .handle_message(self.now, Some(stamp.as_bytes()), *seq);
+        }
+        self
+    }
+
+    pub(super) fn beat(&mut self, kind: HeartbeatKind, lead: u64) -> &mut Self {
+        self.heartbeat(7, kind, lead, "d.x", None)
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        epoch: u64,
+        kind: HeartbeatKind,
+        lead: u64,
+        scope: &str,
+        prior: Option<Prior>,
+    ) -> &mut Self {
+        let scope = Filter::new(scope).unwrap();
+        let next = MILLI * 40;
+        let heartbeat = Heartbeat {
+            kind,
+            scope,
+            lead,
+            trail: 1,
+            next,
+            generation: 1,
+            prior,
+        };
+        let stamp = format!("a.{epoch}.{lead}");
+        self.receiver
+            .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
+    /// A heartbeat over the source's second connection.
+    pub(super) fn beat_again(&mut self, lead: u64) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Hello,
+            scope: Filter::new("d.x").unwrap(),
+            lead,
+            trail: 1,
+            next: MILLI * 40,
+            generation: 2,
+            prior: None,
+        };
+        let stamp = format!("a.7.{lead}");
+        self.receiver
+            .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
+    pub(super) fn hello(&mut self) -> &mut Self {
+        self.beat(HeartbeatKind::Hello, 0)
+    }
+
+    pub(super) fn repair(&mut self, line: u64, seqs: &[u64]) -> &mut Self {
+        for seq in seqs {
+            let stamp = format!("a.7.{seq}");
+            self.receiver
+                .handle_repair(self.now, line, stamp.as_bytes(), *seq);
+        }
+        self
+    }
+
+    pub(super) fn end(&mut self, line: u64, gone: &str) -> &mut Self {
+        let gone = Some(gone.as_bytes()).filter(|gone| !gone.is_empty());
+        let end = RepairEnd::parse(gone, None, None).unwrap();
+        self.receiver.handle_repair_end(self.now, line, &end);
+        self
+    }
+
+    pub(super) fn wait(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self.receiver.handle_timeout(self.now);
+        self
+    }
+
+    pub(super) fn request(&mut self) -> Option<String> {
+        let request = self.receiver.poll_request(self.now)?;
+        Some(String::from_utf8(request.kind.to_payload()).unwrap())
+    }
+
+    /// Events as words: `1` delivered, `r2` repaired, `gap3-4`, `lost5-6:why`, others by name.
+    pub(super) fn told(&mut self) -> String {
+        let mut words = Vec::new();
+        while let Some(event) = self.receiver.poll_event() {
+            words.push(match event {
+                Event::Message {
+                    message,
+                    origin:
+                        Origin {
+                            seq, is_repaired, ..
+                        },
+                } => {
+                    assert_eq!(message, seq);
+                    format!("{}{seq}", if is_repaired { "r" } else { "" })
+                }
+                Event::Unsequenced { .. } => "unsequenced".into(),
+                Event::Gap { from, to, .. } => format!("gap{from}-{to}"),
+                Event::Lost {
+                    from, to, reason, ..
+                } => format!("lost{from}-{to}:{}", reason.as_str()),
+                Event::EpochStarted {
+                    epoch,
+                    is_tail_known,
+                    ..
+                } => {
+                    format!("epoch{epoch}{}", if is_tail_known { "+" } else { "" })
+                }
+                Event::SourceSilent { .. } => "silent".into(),
+                Event::SourceEnded { last_seq, .. } => format!("ended{last_seq}"),
+                Event::Conflict { epoch, .. } => format!("conflict{epoch}"),
+                Event::SourceEvicted { .. } => "evicted".into(),
+            });
+        }
+        words.join(" ")
+    }
+
+    pub(super) fn line(&self) -> LineStatistics {
+        self.receiver.statistics().next().unwrap()
+    }
+}
