@@ -47,6 +47,9 @@ pub struct Heartbeat {
     pub generation: u64,
     /// The run before this one. In every heartbeat, so that a lost hello does not hide it.
     pub prior: Option<Prior>,
+    /// Time since the run began, by the source's own steady clock: whoever asks learns whether the
+    /// run is younger than its subscription. `None` when the source does not say.
+    pub age: Option<Duration>,
 }
 
 #[cfg(feature = "json")]
@@ -54,7 +57,8 @@ pub use json::HeartbeatError;
 
 #[cfg(feature = "json")]
 mod json {
-    //! The JSON body: `{"v":1,"k":"hb","scope":"orders.>","trail":912,"next":2000,"cg":3}`.
+    //! The JSON body:
+    //! `{"v":1,"k":"hb","scope":"orders.>","trail":912,"next":2000,"cg":3,"age":61234}`.
 
     use core::fmt;
     use core::time::Duration;
@@ -84,6 +88,8 @@ mod json {
         cg: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prior: Option<BodyPrior>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age: Option<u64>,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -118,7 +124,7 @@ mod json {
                 epoch: prior.epoch,
                 lead: prior.lead,
             });
-            let numbers = [body.trail, body.cg].into_iter().chain(
+            let numbers = [body.trail, body.cg].into_iter().chain(body.age).chain(
                 prior
                     .into_iter()
                     .flat_map(|prior| [prior.epoch, prior.lead]),
@@ -139,6 +145,7 @@ mod json {
                 next: Duration::from_millis(body.next.min(NEXT_MILLIS_MAX)),
                 generation: body.cg,
                 prior,
+                age: body.age.map(Duration::from_millis),
             })
         }
 
@@ -160,10 +167,16 @@ mod json {
                     epoch: prior.epoch,
                     lead: prior.lead,
                 }),
+                age: self.age.map(millis_up),
             };
             // Plain data always has a JSON form.
             serde_json::to_vec(&body).unwrap_or_default()
         }
+    }
+
+    /// Whole milliseconds, rounded up: a run may look older than it is and never younger.
+    fn millis_up(time: Duration) -> u64 {
+        u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(NUMBER_MAX)
     }
 
     /// Why bytes are no heartbeat body.
@@ -216,12 +229,13 @@ mod json {
                 next: Duration::from_millis(2_000),
                 generation: 2,
                 prior: Some(Prior { epoch: 5, lead: 9 }),
+                age: Some(Duration::from_secs(61)),
             };
             assert_eq!(Heartbeat::parse(7, &heartbeat.to_json()), Ok(heartbeat));
             let body = br#"{"v":1,"k":"hb","scope":"a","trail":1,"next":20,"cg":1,"new":[]}"#;
             assert_eq!(
-                Heartbeat::parse(0, body).map(|read| read.kind),
-                Ok(HeartbeatKind::Beat)
+                Heartbeat::parse(0, body).map(|read| (read.kind, read.age)),
+                Ok((HeartbeatKind::Beat, None))
             );
         }
 

@@ -75,6 +75,7 @@ impl Story {
             next,
             generation: 1,
             prior,
+            age: None,
         };
         let stamp = format!("a.{epoch}.{lead}");
         self.receiver
@@ -92,6 +93,7 @@ impl Story {
             next: MILLI * 40,
             generation: 2,
             prior: None,
+            age: None,
         };
         let stamp = format!("a.7.{lead}");
         self.receiver

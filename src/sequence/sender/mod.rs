@@ -132,6 +132,8 @@ pub struct SenderStatistics {
 pub struct Sender {
     options: SenderOptions,
     prefix: Vec<u8>,
+    /// When the run began.
+    born: Duration,
     lead: u64,
     generation: u64,
     is_connected: bool,
@@ -163,6 +165,7 @@ impl Sender {
         Stamp::write_prefix(&mut prefix, &options.source, options.epoch);
         Self {
             prefix,
+            born: now,
             lead: 0,
             generation: 0,
             is_connected: false,
@@ -392,6 +395,7 @@ impl Sender {
             next,
             generation: self.generation,
             prior: self.options.prior,
+            age: Some(now.saturating_sub(self.born)),
         }
     }
 }
