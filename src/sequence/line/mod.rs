@@ -299,6 +299,7 @@ impl<M: Weight> Line<M> {
     /// The connection is back after `away`: waiting did not count meanwhile.
     pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
         self.gaps.shift(away, now);
+        self.progress = self.progress.saturating_add(away).min(now);
         self.heard = self.heard.saturating_add(away).min(now);
         self.asked = None;
         self.nobody = 0;

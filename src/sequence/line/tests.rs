@@ -99,6 +99,20 @@ fn time_without_a_connection_does_not_count() {
 }
 
 #[test]
+fn a_long_outage_in_the_middle_of_a_repair_loses_nothing() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 9]);
+    for seq in 2..6 {
+        story.wait(MILLI * 4_000).repair(0, &[seq]);
+    }
+    story.receiver.handle_disconnected(story.now);
+    story.wait(MILLI * 60_000);
+    story.receiver.handle_connected(story.now);
+    story.wait(MILLI * 4_000).repair(0, &[6, 7, 8]);
+    assert_eq!((story.line().delivered, story.line().lost), (9, 0));
+}
+
+#[test]
 fn a_receiver_that_only_detects_reports_and_never_asks() {
     let mut story = Story::new(Delivery::DetectOnly);
     story.hello().data(&[1, 4]).wait(Duration::ZERO);
