@@ -274,6 +274,8 @@ impl Sender {
     pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
         self.requests.clear();
+        // The same request over the next connection is a new one: its answer went with this one.
+        self.recent.clear();
     }
 
     /// The next heartbeat to write, if one is due. Write it at once or not at all.

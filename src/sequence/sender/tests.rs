@@ -177,6 +177,17 @@ fn a_malformed_request_is_told_so_and_a_repeated_one_is_swallowed() {
 }
 
 #[test]
+fn a_request_that_is_repeated_on_the_next_connection_is_answered() {
+    let mut sender = sender(9);
+    send(&mut sender, MILLI).unwrap();
+    sender.handle_request(MILLI, Some(b"_INBOX.r"), b"1");
+    sender.handle_disconnected();
+    sender.handle_connected(MILLI);
+    sender.handle_request(MILLI * 2, Some(b"_INBOX.r"), b"1");
+    assert_eq!(replies(&mut sender, MILLI * 2).len(), 2);
+}
+
+#[test]
 fn a_question_is_answered_with_a_heartbeat() {
     let mut sender = sender(9);
     send(&mut sender, MILLI).unwrap();
