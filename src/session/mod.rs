@@ -28,6 +28,7 @@ mod server_addr;
 mod slots;
 mod subscriptions;
 mod tls_error;
+mod write_batch;
 
 pub use crate::secret::{Secret, SecretBytes};
 pub use action::Action;
@@ -38,7 +39,7 @@ pub use event::{DrainStage, Event, LinkError, Moved};
 pub use keepalive::KeepaliveOptions;
 pub use machine::{Heard, Session};
 pub use options::{Callback, RedialDelay, SelectServer, SessionOptions};
-pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN, WriteBatch};
+pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN};
 pub use redial::RedialOptions;
 pub(crate) use refusal::Refused;
 pub use refusal::{Refusal, RefusalKind};
@@ -46,3 +47,4 @@ pub use server_addr::{DEFAULT_PORT, ServerAddr, ServerAddrError, UrlCredentials}
 pub(crate) use slots::Slots;
 pub use subscriptions::Route;
 pub use tls_error::TlsError;
+pub use write_batch::WriteBatch;

@@ -13,6 +13,8 @@ use bytes::Bytes;
 
 use crate::wire::encode::Publish;
 
+use super::write_batch::{Insert, Piece, WriteBatch};
+
 /// Payloads of at least this many bytes are queued by reference instead of copied.
 ///
 /// Below it the copy is cheaper than another entry in a vectored write.
@@ -21,7 +23,6 @@ pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16_384;
 /// PONGs in one batch; a server that does not read what it asks for makes us hold no more.
 const PONGS_MAX: usize = 1_024;
 
-const PING: &[u8] = b"PING\r\n";
 const PONG: &[u8] = b"PONG\r\n";
 const LINE_END: &[u8] = b"\r\n";
 
@@ -71,32 +72,6 @@ pub struct Outbox {
     pings_sent: u64,
     pings_answered: u64,
     watermarks: VecDeque<u64>,
-}
-
-#[derive(Debug)]
-struct Insert {
-    at: usize,
-    piece: Piece,
-}
-
-#[derive(Debug)]
-enum Piece {
-    /// SUB and UNSUB; they belong to this connection only.
-    Lines(Vec<u8>),
-    /// Belongs to this connection only.
-    Ping,
-    /// Part of a published frame.
-    Payload(Bytes),
-}
-
-impl Piece {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Lines(lines) => lines,
-            Self::Ping => PING,
-            Self::Payload(payload) => payload,
-        }
-    }
 }
 
 impl Outbox {
@@ -394,105 +369,6 @@ impl Outbox {
         self.published_messages = self.published_messages.saturating_add(1);
         self.published_bytes = self.published_bytes.saturating_add(bytes);
     }
-}
-
-/// What one pass of the writer sends: filled by [`Outbox::take`], emptied by [`WriteBatch::advance`].
-#[derive(Debug, Default)]
-pub struct WriteBatch {
-    head: Vec<u8>,
-    head_at: usize,
-    frames: Vec<u8>,
-    frames_at: usize,
-    inserts: Vec<Insert>,
-    insert_index: usize,
-    insert_at: usize,
-}
-
-/// Buffers larger than this are given back after a batch, so that one burst does not pin memory.
-const KEPT_BUFFER_BYTES_MAX: usize = 4 << 20;
-
-impl WriteBatch {
-    /// Returns true when everything was written.
-    #[must_use]
-    pub const fn is_finished(&self) -> bool {
-        self.head_at >= self.head.len()
-            && self.frames_at >= self.frames.len()
-            && self.insert_index >= self.inserts.len()
-    }
-
-    /// Lays the next slices to write into `slices` and returns how many were laid.
-    pub fn fill<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
-        let mut filled = 0_usize;
-        let mut places = slices.iter_mut();
-        let mut lay = |bytes: &'a [u8]| {
-            if bytes.is_empty() {
-                return true;
-            }
-            let Some(place) = places.next() else {
-                return false;
-            };
-            *place = std::io::IoSlice::new(bytes);
-            filled = filled.saturating_add(1);
-            true
-        };
-        if !lay(self.head.get(self.head_at..).unwrap_or_default()) {
-            return filled;
-        }
-        let mut from = self.frames_at;
-        let mut skip = self.insert_at;
-        for insert in self.inserts.get(self.insert_index..).unwrap_or_default() {
-            if !lay(self.frames.get(from..insert.at).unwrap_or_default())
-                || !lay(insert.piece.bytes().get(skip..).unwrap_or_default())
-            {
-                return filled;
-            }
-            from = insert.at.max(from);
-            skip = 0;
-        }
-        lay(self.frames.get(from..).unwrap_or_default());
-        filled
-    }
-
-    /// Counts `written` bytes as gone.
-    pub fn advance(&mut self, mut written: usize) {
-        step(&mut self.head_at, self.head.len(), &mut written);
-        while let Some(insert) = self.inserts.get(self.insert_index) {
-            step(&mut self.frames_at, insert.at, &mut written);
-            step(
-                &mut self.insert_at,
-                insert.piece.bytes().len(),
-                &mut written,
-            );
-            if self.frames_at < insert.at || self.insert_at < insert.piece.bytes().len() {
-                return;
-            }
-            self.insert_index = self.insert_index.saturating_add(1);
-            self.insert_at = 0;
-        }
-        step(&mut self.frames_at, self.frames.len(), &mut written);
-    }
-
-    /// Forgets what was not written.
-    pub fn clear(&mut self) {
-        for buffer in [&mut self.head, &mut self.frames] {
-            buffer.clear();
-            if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
-                *buffer = Vec::new();
-            }
-        }
-        self.head_at = 0;
-        self.frames_at = 0;
-        self.inserts.clear();
-        self.insert_index = 0;
-        self.insert_at = 0;
-    }
-}
-
-/// Moves `at` towards `end` by at most `written`, and takes that from `written`.
-fn step(at: &mut usize, end: usize, written: &mut usize) {
-    let moved = end.saturating_sub(*at).min(*written);
-    *at = at.saturating_add(moved);
-    *written = written.saturating_sub(moved);
 }
 
 #[cfg(test)]
