@@ -209,7 +209,7 @@ impl Conversation {
     }
 
     pub(crate) fn drain_all(&mut self) {
-        self.session.drain_all(u64::MAX, &mut self.outbox);
+        self.session.drain_others(|_| false, &mut self.outbox);
         self.live.values_mut().for_each(|of| of.is_draining = true);
     }
 

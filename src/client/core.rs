@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    /// Delivers the messages that waited while the session moved.
+    /// Delivers the messages that waited while the session moved, and the PONGs behind them.
     pub(super) fn deliver_held(&mut self) {
         let mut has_any = false;
         while let Some(message) = self.session.poll_message() {
@@ -139,6 +139,9 @@ impl Core {
         }
         if has_any {
             self.hand_over();
+        }
+        if let Some(number) = self.session.poll_answered() {
+            self.answer_pings(number);
         }
     }
 

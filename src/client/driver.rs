@@ -91,9 +91,7 @@ impl Driver {
             let now = self.shared.clock.now();
             let action = self.shared.with_both(|core, outbox| {
                 if core.is_blocked() {
-                    for link in &self.links {
-                        core.session.handle_bytes(link.number(), now);
-                    }
+                    core.session.handle_standstill(now);
                 }
                 core.session.handle_timeout(now, outbox);
                 core.session.poll_action(now, outbox)
@@ -153,6 +151,7 @@ impl Driver {
         let now = self.shared.clock.now();
         self.shared.with_both(|core, outbox| {
             core.session.handle_disconnected(link, now, reason, outbox);
+            core.deliver_held();
             core.drop_pings(outbox.pings_answered());
         });
         // Without a connection another bound is in force.

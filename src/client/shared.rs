@@ -230,7 +230,7 @@ impl Shared {
         // A handshake goes on: no message can come with it.
         let is_blocked = core.session.is_receiving(link) && core.stays_blocked(now);
         if is_blocked {
-            core.session.handle_bytes(link, now);
+            core.session.handle_standstill(now);
         }
         is_blocked
     }

@@ -61,6 +61,8 @@ pub(crate) struct Move {
     /// How many of them came while the old server was telling all there was.
     held_in_overlap: usize,
     held_bytes: usize,
+    /// The outbox's last PING that the new server answered while the old one had not said all.
+    held_pong: Option<u64>,
     copies: u64,
     seed: u64,
 }
@@ -128,6 +130,7 @@ impl Move {
             held: Vec::new(),
             held_in_overlap: 0,
             held_bytes: 0,
+            held_pong: None,
             copies: 0,
             seed,
         }
@@ -202,6 +205,11 @@ impl Move {
         self.pongs_sent <= PONGS_MAX
     }
 
+    /// Nothing is read for now: neither server can answer before `deadline`.
+    pub(crate) fn handle_standstill(&mut self, deadline: Duration) {
+        self.deadline = self.deadline.max(deadline);
+    }
+
     /// Returns true when the overlap is over and the old server is to be asked whether it has said
     /// all.
     pub(crate) fn handle_timeout(&mut self, now: Duration) -> bool {
@@ -238,6 +246,17 @@ impl Move {
             return false;
         };
         ping.take_if(|ping| number >= *ping).is_some()
+    }
+
+    /// The new server answered the outbox's PING with this number: what came before the answer is
+    /// held, or the old server is still to tell it.
+    pub(crate) const fn hold_pong(&mut self, number: u64) {
+        self.held_pong = Some(number);
+    }
+
+    /// Takes what [`Move::hold_pong`] got last.
+    pub(crate) const fn take_pong(&mut self) -> Option<u64> {
+        self.held_pong.take()
     }
 
     /// Whether the move was told.

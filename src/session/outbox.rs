@@ -200,11 +200,9 @@ impl Outbox {
 
     /// Another connection is to take over: nothing is taken until [`Outbox::resume`].
     ///
-    /// SUB and UNSUB lines that wait are left out: the new connection begins with the whole table.
     /// Returns how many PINGs were taken and are unanswered.
     pub(crate) fn suspend(&mut self) -> usize {
         self.is_suspended = true;
-        self.leave_lines();
         let is_ping = |insert: &&Insert| matches!(insert.piece, Piece::Ping);
         let waiting = self.inserts.iter().filter(is_ping).count();
         self.watermarks.len().saturating_sub(waiting)
@@ -215,11 +213,22 @@ impl Outbox {
         std::mem::take(&mut self.pongs).min(PONGS_MAX)
     }
 
-    /// Leaves out SUB and UNSUB lines that wait: the whole table is told instead.
-    pub(crate) fn leave_lines(&mut self) {
-        self.replay.clear();
-        self.inserts
-            .retain(|insert| !matches!(insert.piece, Piece::Lines(_)));
+    /// Takes the SUB and UNSUB lines that wait: the next server begins with the whole table.
+    pub(crate) fn take_lines(&mut self) -> Vec<u8> {
+        let mut taken = std::mem::take(&mut self.replay);
+        self.inserts.retain(|insert| {
+            let Piece::Lines(lines) = &insert.piece else {
+                return true;
+            };
+            taken.extend_from_slice(lines);
+            false
+        });
+        taken
+    }
+
+    /// Whether another connection is to take over and does not take yet.
+    pub(crate) const fn is_suspended(&self) -> bool {
+        self.is_suspended
     }
 
     /// The other connection takes what waits from now on. Everything taken before has arrived,

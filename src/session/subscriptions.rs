@@ -160,7 +160,7 @@ impl Subscriptions {
     }
 
     /// Drains every subscription but those of mailboxes that `is_kept`.
-    pub(crate) fn drain_all(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<u8> {
+    pub(crate) fn drain_others(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<u8> {
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter_mut() {
             if !is_kept(entry.mailbox) {

@@ -15,6 +15,8 @@ pub(crate) struct Mine {
     pub(crate) delivered: u64,
     pub(crate) max: Option<u64>,
     pub(crate) is_draining: bool,
+    /// It was drained before a flush that is answered: nothing more comes.
+    is_drained: bool,
     /// The last message of each publisher, and the epoch in which it came.
     last: BTreeMap<u64, (u64, u64)>,
     seen: BTreeSet<(u64, u64)>,
@@ -58,8 +60,8 @@ pub(crate) struct Account {
     written: BTreeMap<u64, Written>,
     /// Links in the order in which they began to serve.
     pub(crate) entered: Vec<u64>,
-    /// What was published before each flush.
-    pub(crate) flushes: BTreeMap<u64, u64>,
+    /// What was published before each flush, and what was draining.
+    pub(crate) flushes: BTreeMap<u64, (u64, Vec<u64>)>,
     answered: u64,
     /// Between two epochs messages may be missing.
     pub(crate) epoch: u64,
@@ -87,11 +89,19 @@ impl Account {
             delivered: 0,
             max: None,
             is_draining: false,
+            is_drained: false,
             last: BTreeMap::new(),
             seen: BTreeSet::new(),
         };
         let before = self.subs.insert(sid, mine);
         assert!(before.is_none(), "sid {sid} is used twice");
+    }
+
+    /// The outbox's PING with this number was queued.
+    pub(crate) fn note_flush(&mut self, ping: u64) {
+        let draining = self.subs.iter().filter(|(_, mine)| mine.is_draining);
+        let draining = draining.map(|(sid, _)| *sid).collect();
+        self.flushes.insert(ping, (self.published(), draining));
     }
 
     pub(crate) fn note_draining(&mut self, sid: u64) {
@@ -156,9 +166,14 @@ impl Account {
     pub(crate) fn note_answered(&mut self, ping: u64) {
         assert!(ping > self.answered, "PING {ping} after {}", self.answered);
         self.answered = ping;
-        let Some(published) = self.flushes.get(&ping) else {
+        let Some((published, drained)) = self.flushes.get(&ping) else {
             return;
         };
+        for sid in drained {
+            if let Some(mine) = self.subs.get_mut(sid) {
+                mine.is_drained = true;
+            }
+        }
         for number in 1..=*published {
             let fate = fate(&mut self.fates, number);
             assert!(
@@ -224,6 +239,10 @@ impl Account {
             assert_eq!(route, Route::Nowhere, "sid {sid}");
             return;
         };
+        assert!(
+            !mine.is_drained,
+            "sid {sid} is drained and told {payload} behind the answered flush"
+        );
         self.told += 1;
         mine.delivered += 1;
         let has_ended = mine.max.is_some_and(|max| mine.delivered >= max);

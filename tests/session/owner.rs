@@ -90,6 +90,8 @@ impl Owner {
             while let Some(message) = self.session.poll_message() {
                 self.route(message);
             }
+            let answered = self.session.poll_answered();
+            self.outputs.extend(answered.map(Output::Answered));
             while let Some(event) = self.session.poll_event() {
                 self.outputs.push(Output::Event(event));
             }

@@ -64,7 +64,7 @@ impl World {
         if self.rng.below(2) == 0 {
             self.owner
                 .session
-                .drain_all(u64::MAX, &mut self.owner.outbox);
+                .drain_others(|_| false, &mut self.owner.outbox);
             let sids: Vec<u64> = self.account.subs.keys().copied().collect();
             for sid in sids {
                 self.account.note_draining(sid);
@@ -230,11 +230,10 @@ impl World {
     }
 
     fn flush(&mut self) {
-        let published = self.account.published();
         let number = self.owner.outbox.ping();
         assert_eq!(number.is_some(), self.owner.session.is_connected());
         if let Some(number) = number {
-            self.account.flushes.insert(number, published);
+            self.account.note_flush(number);
         }
     }
 

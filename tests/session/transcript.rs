@@ -336,7 +336,7 @@ fn act(owner: &mut Owner, word: &str, rest: &str, words: &[&str]) -> Result<(), 
             let (sid, max) = (number(sid)?, number(max)?);
             owner.session.limit(sid, max, &mut owner.outbox);
         }
-        ("drain", ["all"]) => owner.session.drain_all(u64::MAX, &mut owner.outbox),
+        ("drain", ["all"]) => owner.session.drain_others(|_| false, &mut owner.outbox),
         ("drain", [sid]) => owner.session.drain(number(sid)?, &mut owner.outbox),
         ("forget", [sid]) => owner.session.forget(number(sid)?),
         ("publish", _) => {

@@ -35,7 +35,7 @@ const EVENTS_MAX: usize = 1_024;
 pub enum Heard {
     /// Nothing that the owner waits for.
     Nothing,
-    /// The PING with this number was answered.
+    /// The PING with this number was answered, and so were all before it.
     Pong(u64),
     /// The connection is up; its generation.
     Connected(u64),
@@ -61,6 +61,7 @@ pub struct Session {
     events: VecDeque<Event>,
     refused: VecDeque<Refused>,
     messages: VecDeque<Message>,
+    answered: Option<u64>,
     generation: u64,
     links: u64,
     seed: u64,
@@ -103,6 +104,7 @@ impl Session {
             events: VecDeque::new(),
             refused: VecDeque::new(),
             messages: VecDeque::new(),
+            answered: None,
             generation: 0,
             links: 0,
             seed,
@@ -181,6 +183,17 @@ impl Session {
     pub fn handle_bytes(&mut self, link: u64, now: Duration) {
         if let Some(current) = self.current.as_mut().filter(|current| current.link == link) {
             current.keepalive.handle_bytes(now);
+        }
+    }
+
+    /// Nothing is read for now, by the owner's choice: no server is given up for what it may have said.
+    /// To be called before [`Session::handle_timeout`] as long as that lasts.
+    pub fn handle_standstill(&mut self, now: Duration) {
+        if let Some(current) = &mut self.current {
+            current.keepalive.handle_standstill(now);
+        }
+        if let Some(moving) = &mut self.moving {
+            moving.handle_standstill(now.saturating_add(self.options.connect_timeout));
         }
     }
 
@@ -267,6 +280,10 @@ impl Session {
         let Some(current) = &mut self.current else {
             return;
         };
+        if outbox.is_suspended() {
+            // Our PINGs wait for the old server, which has a deadline of its own.
+            current.keepalive.handle_standstill(now);
+        }
         match current.keepalive.handle_timeout(now) {
             Due::Nothing => {}
             // A PONG that is owed already says as much as another.
@@ -309,6 +326,14 @@ impl Session {
     #[must_use]
     pub fn poll_message(&mut self) -> Option<Message> {
         self.messages.pop_front()
+    }
+
+    /// The number of a PING that was answered while the session moved, and so were all before it: a
+    /// [`Heard::Pong`] that waited for the messages before it. To be asked for behind
+    /// [`Session::poll_message`].
+    #[must_use]
+    pub const fn poll_answered(&mut self) -> Option<u64> {
+        self.answered.take()
     }
 
     /// When to call [`Session::handle_timeout`], and [`Session::poll_action`] after it.
@@ -391,7 +416,10 @@ impl Session {
     /// Returns true when one of the `poll_` methods has something, apart from what time brings.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        !self.actions.is_empty() || !self.events.is_empty() || !self.messages.is_empty()
+        !self.actions.is_empty()
+            || !self.events.is_empty()
+            || !self.messages.is_empty()
+            || self.answered.is_some()
     }
 
     /// Live subscriptions.

@@ -25,6 +25,8 @@ impl Session {
         for _ in 0..outbox.take_pongs() {
             encode::pong(&mut bytes);
         }
+        // It goes on telling until the move is over, and to nobody whom we have told to leave.
+        bytes.append(&mut outbox.take_lines());
         self.send_ping(old.link, bytes);
         self.subscriptions.note_moving();
         self.moving = Some(Move::new(
@@ -40,7 +42,8 @@ impl Session {
         if let Some(moving) = &mut self.moving
             && moving.handle_asking(now)
         {
-            outbox.leave_lines();
+            // They are all in the table.
+            outbox.take_lines();
             let lines = self.subscriptions.restore();
             self.send_ping(link, lines);
         }
@@ -99,7 +102,7 @@ impl Session {
         };
         let Some(old) = moving.old_link() else {
             if moving.is_over(now) {
-                self.end_move(now);
+                self.end_move(now, outbox);
             }
             return;
         };
@@ -120,14 +123,18 @@ impl Session {
 
     /// Members of a queue group get each message once, so the old one leaves as soon as the new one is known.
     pub(super) fn leave_queue_groups(&mut self) {
-        let Some(link) = self.old_link() else {
-            return;
-        };
-        let bytes = self.subscriptions.leave_queue_groups();
-        if !bytes.is_empty() {
+        let lines = self.subscriptions.leave_queue_groups();
+        self.tell_old(lines);
+    }
+
+    /// Tells the server that is being left about subscriptions, too: as long as it serves.
+    pub(super) fn tell_old(&mut self, lines: Vec<u8>) {
+        if let Some(link) = self.old_link()
+            && !lines.is_empty()
+        {
             self.actions.push_back(Action::Send {
                 link,
-                bytes: bytes.into(),
+                bytes: lines.into(),
             });
         }
     }
@@ -154,20 +161,14 @@ impl Session {
         }
         let held = moving.handle_old_gone(outbox.ping(), until);
         self.messages.extend(held);
+        self.answered = moving.take_pong();
     }
 
     /// No copy can come any more.
-    fn end_move(&mut self, now: Duration) {
+    fn end_move(&mut self, now: Duration, outbox: &mut Outbox) {
         self.moving = None;
-        if let Some(link) = self.writing_link() {
-            let bytes = self.subscriptions.settle();
-            if !bytes.is_empty() {
-                self.actions.push_back(Action::Send {
-                    link,
-                    bytes: bytes.into(),
-                });
-            }
-        }
+        // Behind the SUBs that may wait in the outbox.
+        outbox.line(self.subscriptions.settle());
         self.look_for_another(now);
     }
 

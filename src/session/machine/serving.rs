@@ -67,6 +67,9 @@ impl Session {
     }
 
     fn handle_pong(&mut self, now: Duration, outbox: &mut Outbox) -> Heard {
+        if let Some(current) = &mut self.current {
+            current.keepalive.handle_pong();
+        }
         if let Some(moving) = &mut self.moving {
             let (overlap, patience) = (self.options.move_overlap, self.options.connect_timeout);
             if moving.handle_registered(now, overlap, patience) {
@@ -81,10 +84,14 @@ impl Session {
         let Some(number) = outbox.handle_pong() else {
             return Heard::Nothing;
         };
-        if let Some(moving) = &mut self.moving
-            && moving.handle_pong(number)
-        {
-            self.tell_move();
+        if let Some(moving) = &mut self.moving {
+            if moving.old_link().is_some() {
+                moving.hold_pong(number);
+                return Heard::Nothing;
+            }
+            if moving.handle_pong(number) {
+                self.tell_move();
+            }
         }
         Heard::Pong(number)
     }

@@ -54,8 +54,12 @@ impl Session {
 
     /// Ends a subscription now. Returns false when it had ended already.
     pub fn unsubscribe(&mut self, sid: u64, outbox: &mut Outbox) -> bool {
-        let line = self.subscriptions.remove(sid);
-        line.map(|line| outbox.line(line)).is_some()
+        let Some(line) = self.subscriptions.remove(sid) else {
+            return false;
+        };
+        self.tell_old(line.clone());
+        outbox.line(line);
+        true
     }
 
     /// Ends a subscription after that many messages in all. Returns true when it has ended already.
@@ -63,6 +67,9 @@ impl Session {
         let Some((line, has_ended)) = self.subscriptions.limit(sid, delivered_max) else {
             return true;
         };
+        if has_ended {
+            self.tell_old(line.clone());
+        }
         outbox.line(line);
         has_ended
     }
@@ -70,18 +77,16 @@ impl Session {
     /// Asks the server to stop; what is under way still arrives.
     pub fn drain(&mut self, sid: u64, outbox: &mut Outbox) {
         if let Some(line) = self.subscriptions.drain(sid) {
+            self.tell_old(line.clone());
             outbox.line(line);
         }
     }
 
-    /// Drains every subscription but those of the mailbox `kept`.
-    pub fn drain_all(&mut self, kept: u64, outbox: &mut Outbox) {
-        self.drain_others(|mailbox| mailbox == kept, outbox);
-    }
-
     /// Drains every subscription but those of mailboxes that `is_kept`.
-    pub(crate) fn drain_others(&mut self, is_kept: impl Fn(u64) -> bool, outbox: &mut Outbox) {
-        outbox.line(self.subscriptions.drain_all(is_kept));
+    pub fn drain_others(&mut self, is_kept: impl Fn(u64) -> bool, outbox: &mut Outbox) {
+        let lines = self.subscriptions.drain_others(is_kept);
+        self.tell_old(lines.clone());
+        outbox.line(lines);
     }
 
     /// Forgets a drained subscription.

@@ -604,7 +604,30 @@ fn a_flush_begun_on_the_old_server_is_answered_by_it() {
     assert_eq!(dialogue.hear_on(1, ServerOp::Pong), Heard::Nothing);
     assert_eq!(dialogue.written(), "PING\r\n");
     assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Nothing);
-    assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Pong(2));
+    assert_eq!(dialogue.message(2, 1, "a"), "");
+    assert_eq!(dialogue.hear_on(2, ServerOp::Pong), Heard::Nothing);
+    assert_eq!(dialogue.session.poll_answered(), None, "a message is held");
+    dialogue.lose_link(1);
+    assert!(dialogue.session.has_news());
+    assert_eq!(dialogue.held(), ["a"]);
+    assert_eq!(dialogue.session.poll_answered(), Some(2));
+}
+
+#[test]
+fn a_maximum_is_told_behind_the_subscription_that_it_is_for() {
+    let mut dialogue = confirmed();
+    dialogue.hear_on(2, ServerOp::Pong);
+    dialogue.lose_link(1);
+    dialogue.actions();
+    dialogue.written();
+    dialogue.hear_on(2, ServerOp::Pong);
+    let filter = Filter::new("b").unwrap();
+    let outbox = &mut dialogue.outbox;
+    let sid = dialogue.session.subscribe(filter, None, 0, outbox);
+    dialogue.session.limit(sid.unwrap(), 3, outbox);
+    dialogue.wait(SECOND / 4);
+    assert_eq!(dialogue.actions(), "");
+    assert_eq!(dialogue.written(), "SUB b 2\r\nUNSUB 2 3\r\n");
 }
 
 #[test]
@@ -708,6 +731,40 @@ fn a_move_does_not_wait_for_ever() {
 }
 
 #[test]
+fn a_move_waits_for_an_owner_that_reads_nothing() {
+    let mut dialogue = confirmed();
+    dialogue.hear_on(2, ServerOp::Pong);
+    for _ in 0..30 {
+        dialogue.session.handle_standstill(dialogue.now);
+        dialogue.wait(SECOND);
+    }
+    assert_eq!(dialogue.actions(), "PING\r\n", "the old link stays");
+    assert_eq!(dialogue.message(1, 1, "a"), "a");
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.actions(), "hang");
+}
+
+#[test]
+fn a_new_server_is_not_given_up_while_the_old_one_keeps_us_from_asking_it() {
+    let mut dialogue = leaving(|options| options.connect_timeout = SECOND * 60);
+    dialogue.open();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    dialogue.wait(SECOND);
+    dialogue.hear_on(2, ServerOp::Pong);
+    for _ in 0..5 {
+        dialogue.wait(SECOND * 9);
+    }
+    assert!(dialogue.session.is_connected());
+    assert_eq!(dialogue.written(), "", "its PINGs wait");
+    dialogue.hear_on(1, ServerOp::Pong);
+    assert_eq!(dialogue.written(), "PING\r\n");
+    dialogue.wait(SECOND * 9);
+    dialogue.wait(SECOND * 9);
+    assert!(!dialogue.session.is_connected());
+}
+
+#[test]
 fn the_overlap_is_whole_however_late_the_new_server_answers() {
     let mut dialogue = confirmed();
     dialogue.wait(SECOND * 5);
@@ -765,7 +822,7 @@ fn a_maximum_is_kept_across_a_move() {
     dialogue.hear_on(2, ServerOp::Pong);
     // The new server has sent two copies; two messages are left.
     dialogue.wait(SECOND / 4);
-    assert_eq!(dialogue.actions(), "UNSUB 1 4\r\n");
+    assert!(dialogue.written().ends_with("UNSUB 1 4\r\n"));
 }
 
 #[test]
