@@ -81,7 +81,7 @@ async fn number_of_attempts() -> Outcome {
     let reason = loop {
         match next(&mut events).await? {
             Event::DialFailed { .. } => failed += 1,
-            Event::Closed { reason } => break reason,
+            Event::Closed { reason, .. } => break reason,
             _ => {}
         }
     };

@@ -84,6 +84,25 @@ async fn a_stream_of_the_callers_is_used_once_and_ends_the_client() {
 }
 
 #[tokio::test]
+async fn what_was_published_before_the_last_handle_is_dropped_arrives() {
+    let broker = Broker::in_process(BrokerOptions::default());
+    let server = "nats://in-process";
+    let receiver = ConnectOptions::new().connect_over(broker.connect(), server);
+    let receiver = receiver.await.unwrap();
+    let mut sub = receiver.subscribe_confirmed("a").await.unwrap();
+    let client = ConnectOptions::new().connect_over(broker.connect(), server);
+    let client = client.await.unwrap();
+    for text in ["one", "two", "three"] {
+        client.publish("a", text).await.unwrap();
+    }
+    drop(client);
+    for text in ["one", "two", "three"] {
+        let message = timeout(PATIENCE, sub.next()).await.unwrap().unwrap();
+        assert_eq!(message.payload(), text.as_bytes());
+    }
+}
+
+#[tokio::test]
 async fn what_a_dialer_says_is_told() {
     let dialer =
         |_: ServerAddr| async { Err::<TcpStream, _>(io::Error::other("the proxy is asleep")) };

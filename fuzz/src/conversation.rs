@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use natseq::session::{
-    Action, Event, Heard, LinkError, Outbox, OutboxFull, OutboxLimits, Route, ServerAddr, Session,
+    Action, Event, Heard, LinkError, Outbox, OutboxError, OutboxLimits, Route, ServerAddr, Session,
     SessionOptions, WriteBatch,
 };
 use natseq::subject::{Filter, QueueGroup, SubjectRef};
@@ -236,8 +236,9 @@ impl Conversation {
                 assert!(waiting < bytes_max, "{waiting} bytes waited already");
                 self.published += 1;
             }
+            Err(OutboxError::Ended) => assert!(self.session.is_closed()),
             Err(full) => {
-                let expected = OutboxFull {
+                let expected = OutboxError::Full {
                     waiting_bytes: waiting,
                     bytes_max,
                 };
@@ -247,11 +248,15 @@ impl Conversation {
     }
 
     pub(crate) fn flush(&mut self) {
+        let before = self.outbox.pings_out();
         let number = self.outbox.ping();
         assert_eq!(number.is_some(), self.session.is_connected());
-        if number.is_some() {
+        // One that waits with nothing behind it serves again.
+        if self.outbox.pings_out() > before {
             self.watermarks.push_back(self.published);
             self.flushes_out += 1;
+        } else if number.is_some() {
+            assert_eq!(self.watermarks.back(), Some(&self.published));
         }
     }
 
@@ -543,7 +548,12 @@ impl Conversation {
                 self.watermarks.clear();
                 self.flushes_out = 0;
             }
-            Event::Closed { .. } => assert!(self.session.is_closed()),
+            Event::Closed {
+                discarded_messages, ..
+            } => {
+                assert!(self.session.is_closed());
+                assert_eq!(discarded_messages, self.outbox.waiting_messages());
+            }
             Event::SubscriptionRefused(refusal) => {
                 let sid = refusal.sid.expect("it is one of ours");
                 let of = self.live.remove(&sid).expect("it is alive");

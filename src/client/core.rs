@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::session::{Event, Outbox, Refused, Route, Session, Slots};
 use crate::wire::Message;
@@ -35,7 +35,8 @@ pub(super) struct Core {
     touched: Vec<usize>,
     spare_batches: Vec<Vec<Message>>,
     pub(super) requests: PendingRequests,
-    pings: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Callers that wait for the answers to PINGs.
+    pings: BTreeMap<u64, watch::Sender<bool>>,
     /// Tells whoever drains that a mailbox may be over.
     emptied: Arc<Notify>,
     events: broadcast::Sender<Event>,
@@ -50,6 +51,9 @@ struct Blocked {
     /// When the driver learned of it.
     since: Option<Duration>,
 }
+
+/// Becomes true with a PONG; the sender is gone when its connection is.
+pub(super) type Pong = watch::Receiver<bool>;
 
 /// Counts of messages that came, in header and payload bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,10 +165,17 @@ impl Core {
             return;
         };
         if key == REPLIES {
-            let dropped = self.requests.answer(message);
-            totals.dropped_messages = totals.dropped_messages.saturating_add(dropped);
+            if let Some((key, message)) = self.requests.answer(message) {
+                self.share_out(key, message, false);
+            }
             return;
         }
+        self.share_out(key, message, is_last);
+    }
+
+    /// Puts a message into the batch of its mailbox.
+    fn share_out(&mut self, key: u64, message: Message, is_last: bool) {
+        let totals = &mut self.totals;
         let Some(entry) = self.mailboxes.get_mut(key) else {
             totals.unrouted_messages = totals.unrouted_messages.saturating_add(1);
             return;
@@ -290,11 +301,12 @@ impl Core {
         self.touched.clear();
     }
 
-    /// Registers a PING of that number; the receiver fires with its PONG.
-    pub(super) fn await_pong(&mut self, number: u64) -> oneshot::Receiver<()> {
-        let (answered, answer) = oneshot::channel();
-        self.pings.insert(number, answered);
-        answer
+    /// Waits for the PONG to the PING of that number.
+    pub(super) fn await_pong(&mut self, number: u64) -> Pong {
+        let answered = self.pings.entry(number);
+        answered
+            .or_insert_with(|| watch::Sender::new(false))
+            .subscribe()
     }
 
     /// The PING with this number was answered, and so were all before it.
@@ -303,8 +315,7 @@ impl Core {
             if *entry.key() > number {
                 return;
             }
-            // A caller that gave up waiting does not care.
-            let _ = entry.remove().send(());
+            entry.remove().send_replace(true);
         }
     }
 
@@ -316,6 +327,13 @@ impl Core {
             .filter(|entry| *entry.key() <= settled)
         {
             entry.remove();
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn fail_requests(&mut self) {
+        for mailbox in self.requests.handle_disconnected() {
+            self.end_mailbox(mailbox);
         }
     }
 
@@ -372,7 +390,11 @@ impl Core {
 
     fn refuse(&mut self, refused: Refused) {
         match refused {
-            Refused::Message { subject, refusal } => self.requests.refuse(&subject, refusal),
+            Refused::Message { subject, refusal } => {
+                if let Some(mailbox) = self.requests.refuse(&subject, refusal) {
+                    self.end_mailbox(mailbox);
+                }
+            }
             Refused::Subscription {
                 mailbox: REPLIES,
                 refusal,
@@ -381,7 +403,9 @@ impl Core {
                 if let Some(sid) = refusal.sid {
                     self.session.forget(sid);
                 }
-                self.requests.refuse_all(refusal);
+                for mailbox in self.requests.refuse_all(refusal) {
+                    self.end_mailbox(mailbox);
+                }
             }
             Refused::Subscription { mailbox, refusal } => {
                 let Some(entry) = self.mailboxes.get(mailbox) else {
@@ -389,7 +413,7 @@ impl Core {
                 };
                 let reason = EndReason::Refused(Arc::new(refusal));
                 if self.session.restores_refused() {
-                    return entry.mailbox.note_refused(reason);
+                    return entry.mailbox.note_reason(reason);
                 }
                 tell_over(&self.events, entry.mailbox.end_because(reason));
                 self.mailboxes.remove(mailbox);
@@ -408,13 +432,15 @@ pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
         | Event::PublishRefused(_)
         | Event::SlowConsumer { .. }
         | Event::ReadingStopped { .. }
-        | Event::Closed { reason: Some(_) } => tracing::warn!(?event),
+        | Event::Closed {
+            reason: Some(_), ..
+        } => tracing::warn!(?event),
         Event::Connected { .. }
         | Event::Moved(_)
         | Event::LameDuck
         | Event::SlowConsumerOver { .. }
         | Event::ReadingResumed { .. }
-        | Event::Closed { reason: None } => tracing::info!(?event),
+        | Event::Closed { reason: None, .. } => tracing::info!(?event),
         Event::DialFailed { .. }
         | Event::ServersDiscovered { .. }
         | Event::Draining { .. }

@@ -46,12 +46,22 @@ impl Client {
     }
 
     /// Flushes and closes. Calls that wait on this client end with an error.
+    ///
+    /// The flush takes at most [`ConnectOptions::request_timeout`](super::ConnectOptions::request_timeout).
+    /// What it leaves is told by [`Event::Disconnected`] and [`Event::Closed`]. Cancel safe: a
+    /// cancelled close goes on.
     pub async fn close(&self) {
-        self.shared().end_publishing();
+        let shared = self.shared();
+        shared.end_publishing();
+        let client = self.clone();
+        let closing = in_background(shared, async move {
+            let flushed = client.flush().await;
+            client.shared().end();
+            flushed
+        });
         // Without a connection there is nothing to wait for: the caller wants to leave.
-        let _ = self.flush().await;
-        self.shared().end();
-        let mut link = self.shared().link.subscribe();
+        let _ = closing.await;
+        let mut link = shared.link.subscribe();
         // Fails only when the driver is gone, which is what we wait for.
         let _ = link.wait_for(|link| *link == Link::Closed).await;
     }
@@ -141,17 +151,16 @@ async fn drain_client(client: Client) -> Result<(), Error> {
     let stage = DrainStage::Publishing;
     tell_before_the_end(shared, Event::Draining { stage });
     let flushed = flush(shared, due).await;
-    let discarded_messages = shared.outbox().outbox.waiting_messages();
     let untaken = mailboxes.iter().map(|mailbox| mailbox.statistics().waiting);
     let untaken_messages = u64::try_from(untaken.sum::<usize>()).unwrap_or(u64::MAX);
-    tell_before_the_end(
-        shared,
-        Event::Drained {
+    let mut discarded_messages = 0;
+    shared.end_with(|discarded| {
+        discarded_messages = discarded;
+        Some(Event::Drained {
             discarded_messages,
             untaken_messages,
-        },
-    );
-    shared.end();
+        })
+    });
     if let Err(error) = &flushed
         && discarded_messages > 0
     {

@@ -71,7 +71,7 @@ struct Driver {
     shared: Arc<Shared>,
     /// At most three: one that serves, one that is being left, one that is being opened.
     links: Vec<Link>,
-    /// The link that the outbox is for.
+    /// The link that the outbox is for; without one, the last that it was for.
     writing: Option<u64>,
     /// The link that waits for credentials, and where they come from.
     asking: Option<(u64, Asking)>,
@@ -191,7 +191,7 @@ impl Driver {
     /// Tells messages that waited, events and the state of the connection to whoever listens.
     fn report(&mut self) {
         let mut core = self.shared.core();
-        self.writing = core.session.writing_link();
+        self.writing = core.session.writing_link().or(self.writing);
         core.deliver_held();
         drop(core);
         for link in &mut self.links {
@@ -204,16 +204,15 @@ impl Driver {
             };
             let outcome = match &event {
                 Event::Connected { generation, .. } => {
-                    self.shared.note_info(&self.shared.core());
                     self.shared.link.send_replace(shared::Link::Up(*generation));
                     Some(Ok(()))
                 }
                 Event::Disconnected { .. } => {
-                    self.shared.core().requests.handle_disconnected();
+                    self.shared.core().fail_requests();
                     self.shared.link.send_replace(shared::Link::Down);
                     None
                 }
-                Event::Closed { reason } => {
+                Event::Closed { reason, .. } => {
                     // Whoever hears of it can rely on it.
                     self.shared.end_publishing();
                     Some(Err(reason.clone().unwrap_or(LinkError::ByOwner)))
@@ -325,13 +324,16 @@ impl Driver {
         loop {
             // A server that is not heard because we do not listen is not given up.
             if self.shared.is_blocked(number, now) {
-                let _ = link.poll_write(cx, &self.shared, is_writing)?;
-                return Poll::Pending;
+                link.write(cx, &self.shared, is_writing);
+                // Who has to make room may be waiting for what is to be written.
+                return link
+                    .failure()
+                    .map_or(Poll::Pending, |reason| Poll::Ready(Err(reason)));
             }
             if link.has_unparsed && parse(&self.shared, link, &mut self.chatter)? {
                 return Poll::Ready(Ok(()));
             }
-            let _ = link.poll_write(cx, &self.shared, is_writing)?;
+            link.write(cx, &self.shared, is_writing);
             ready!(link.poll_read(cx, &self.shared))?;
         }
     }
@@ -421,7 +423,9 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
         link.buffer.advance(frame.len());
         match heard {
             Heard::Pong(number) => answered = Some(number),
-            Heard::Nothing | Heard::Connected(_) => {}
+            // The first one, one after a loss, or one that takes over.
+            Heard::Connected(_) => shared.note_info(&core),
+            Heard::Nothing => {}
         }
         if frame.kind() == OpKind::Info {
             shared.note_info(&core);

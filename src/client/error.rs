@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::sequence::{SendError, SourceNameError};
-use crate::session::{LinkError, Refusal, RefusalKind, ServerAddrError};
+use crate::session::{LinkError, OutboxError, Refusal, RefusalKind, ServerAddrError};
 use crate::subject::SubjectError;
 use crate::wire::HeaderFieldError;
 
@@ -64,7 +64,7 @@ pub enum ErrorKind {
     Disconnected,
     /// The client is draining or closed.
     Closed,
-    /// 2^32 subscriptions or requests are alive.
+    /// 2^32 subscriptions or requests are alive, or 2^21 flushes are unanswered.
     TooMany,
     /// The operating system gave no random numbers.
     Random,
@@ -141,7 +141,7 @@ impl fmt::Display for Error {
             ErrorKind::Timeout => out.write_str("timed out"),
             ErrorKind::Disconnected => out.write_str("not connected"),
             ErrorKind::Closed => out.write_str("client is closed"),
-            ErrorKind::TooMany => out.write_str("too many subscriptions or requests"),
+            ErrorKind::TooMany => out.write_str("too many subscriptions, requests or flushes"),
             ErrorKind::Random => out.write_str("no random numbers from the operating system"),
             ErrorKind::SourceName => out.write_str("malformed source name"),
             ErrorKind::Sequence => out.write_str("sequencing refused"),
@@ -154,6 +154,21 @@ impl std::error::Error for Error {
         self.source
             .as_ref()
             .map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<OutboxError> for Error {
+    fn from(error: OutboxError) -> Self {
+        Self::new(match error {
+            OutboxError::Full {
+                waiting_bytes,
+                bytes_max,
+            } => ErrorKind::OutboxFull {
+                waiting_bytes,
+                bytes_max,
+            },
+            OutboxError::Ended => ErrorKind::Closed,
+        })
     }
 }
 

@@ -6,9 +6,11 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
 use crate::session::{LinkError, SecretBytes, WriteBatch};
@@ -22,6 +24,9 @@ pub(super) const READ_BYTES: usize = 256 << 10;
 
 /// Less room than this left, and the next buffer is begun.
 const READ_BYTES_MIN: usize = 16 << 10;
+
+/// How long a socket that cannot be written is read: a server that closes has said why before.
+const LAST_READ_TIME: Duration = Duration::from_millis(100);
 
 /// Slices handed to one vectored write.
 const SLICES_MAX: usize = 64;
@@ -45,6 +50,14 @@ pub(super) struct Link {
     urgent_at: usize,
     batch: WriteBatch,
     is_flushed: bool,
+    failure: Option<Failure>,
+}
+
+/// The socket cannot be written any more.
+struct Failure {
+    reason: LinkError,
+    /// How long it is still read; begins with the first look.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Stage {
@@ -77,6 +90,7 @@ impl Link {
             urgent_at: 0,
             batch: WriteBatch::default(),
             is_flushed: true,
+            failure: None,
         }
     }
 
@@ -119,8 +133,20 @@ impl Link {
     }
 
     /// Writes the batch that was begun, what is urgent, and, if this link `is_writing`, the outbox,
-    /// until the socket or they have had enough.
-    pub(super) fn poll_write(
+    /// until the socket or they have had enough. A failure is told when all is read that came before.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, shared: &Shared, is_writing: bool) {
+        if self.failure.is_some() {
+            return;
+        }
+        if let Poll::Ready(Err(reason)) = self.poll_write(cx, shared, is_writing) {
+            self.failure = Some(Failure {
+                reason,
+                patience: None,
+            });
+        }
+    }
+
+    fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         shared: &Shared,
@@ -177,21 +203,30 @@ impl Link {
         if self.is_held {
             return Poll::Pending;
         }
+        if let Some(Failure { reason, patience }) = &mut self.failure {
+            let patience = patience.get_or_insert_with(|| Box::pin(sleep(LAST_READ_TIME)));
+            if patience.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(reason.clone()));
+            }
+        }
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
             shared.core().leave_buffer(READ_BYTES);
             // Memory grows with what has arrived, never with what a frame declares.
             let len = self.buffer.len();
             self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));
         }
-        let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer))?;
-        if count == 0 {
-            return Poll::Ready(Err(LinkError::Closed));
-        }
-        self.has_unparsed = true;
-        Poll::Ready(Ok(()))
+        let end = match ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer)) {
+            Ok(1..) => {
+                self.has_unparsed = true;
+                return Poll::Ready(Ok(()));
+            }
+            Ok(0) => LinkError::Closed,
+            Err(error) => error.into(),
+        };
+        Poll::Ready(Err(self.failure().unwrap_or(end)))
     }
 
-    /// Closes the socket; `last_words` are written first, behind what was begun.
+    /// Closes the socket; `last_words` are written first, behind what was begun and what is urgent.
     pub(super) async fn close(self, last_words: Option<WriteBatch>) -> std::io::Result<()> {
         let Stage::Open(mut stream) = self.stage else {
             return Ok(());
@@ -199,6 +234,12 @@ impl Link {
         if let Some(mut last_words) = last_words {
             let mut batch = self.batch;
             write_all(&mut stream, &mut batch).await?;
+            let mut begun = self.urgent_at;
+            for urgent in self.urgent {
+                let rest = urgent.expose().get(begun..).unwrap_or_default();
+                stream.write_all(rest).await?;
+                begun = 0;
+            }
             write_all(&mut stream, &mut last_words).await?;
         }
         stream.shutdown().await
@@ -208,9 +249,18 @@ impl Link {
         self.number
     }
 
+    /// Why the socket cannot be written any more.
+    pub(super) fn failure(&self) -> Option<LinkError> {
+        let failure = self.failure.as_ref()?;
+        Some(failure.reason.clone())
+    }
+
     /// Returns true when this link would take from the outbox if there were anything.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Open(_)) && self.batch.is_finished()
+        matches!(self.stage, Stage::Open(_))
+            && self.failure.is_none()
+            && self.batch.is_finished()
+            && self.urgent.is_empty()
     }
 }
 

@@ -269,8 +269,8 @@ impl Mailbox {
         self.end_with(Some(reason))
     }
 
-    /// The server refused a subscription that goes on nevertheless.
-    pub(crate) fn note_refused(&self, reason: EndReason) {
+    /// Keeps why it has ended, or ends next, or what was refused to a subscription that goes on.
+    pub(crate) fn note_reason(&self, reason: EndReason) {
         self.lock().active().reason = Some(reason);
     }
 

@@ -37,7 +37,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN, ServerAddr};
+use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN, ServerAddr};
 use crate::subject::ToSubject;
 
 pub use crate::session::{Credentials, CredentialsError, Secret};
@@ -131,7 +131,8 @@ impl Client {
     pub async fn send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
         let mut publication = match self.append(publication)? {
             Appended::Yes => return Ok(()),
-            Appended::Full(_, publication) => publication,
+            Appended::Not(OutboxError::Full { .. }, publication) => publication,
+            Appended::Not(error, _) => return Err(error.into()),
         };
         loop {
             let has_room = self.shared().room.notified();
@@ -139,7 +140,8 @@ impl Client {
             has_room.as_mut().enable();
             publication = match self.append(publication)? {
                 Appended::Yes => return Ok(()),
-                Appended::Full(_, publication) => publication,
+                Appended::Not(OutboxError::Full { .. }, publication) => publication,
+                Appended::Not(error, _) => return Err(error.into()),
             };
             has_room.await;
         }
@@ -153,20 +155,11 @@ impl Client {
     pub fn try_send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
         match self.append(publication)? {
             Appended::Yes => Ok(()),
-            Appended::Full(
-                OutboxFull {
-                    waiting_bytes,
-                    bytes_max,
-                },
-                _,
-            ) => Err(Error::new(ErrorKind::OutboxFull {
-                waiting_bytes,
-                bytes_max,
-            })),
+            Appended::Not(error, _) => Err(error.into()),
         }
     }
 
-    /// Queues a message; gives it back when the outbox is full.
+    /// Queues a message, or gives it back.
     fn append<'a, P: ToPayload>(
         &self,
         publication: Publication<'a, P>,
@@ -199,7 +192,7 @@ impl Client {
         Ok(
             match shared.with_outbox(|outbox| outbox.publish(&frame, payload)) {
                 Ok(()) => Appended::Yes,
-                Err(full) => Appended::Full(full, publication),
+                Err(error) => Appended::Not(error, publication),
             },
         )
     }
@@ -241,7 +234,7 @@ impl Client {
     /// # Errors
     ///
     /// [`ErrorKind::Disconnected`] without a connection or when it is lost meanwhile,
-    /// [`ErrorKind::Timeout`] after [`ConnectOptions::request_timeout`].
+    /// [`ErrorKind::Timeout`] after [`ConnectOptions::request_timeout`], and [`ErrorKind::TooMany`].
     pub async fn flush(&self) -> Result<(), Error> {
         self.shared().flush().await
     }
@@ -294,7 +287,7 @@ fn new_inbox(shared: &Shared) -> Result<String, Error> {
 /// What became of a message that was to be queued.
 enum Appended<'a> {
     Yes,
-    Full(OutboxFull, Publication<'a, Bytes>),
+    Not(OutboxError, Publication<'a, Bytes>),
 }
 
 /// What happens to a connection, in order.

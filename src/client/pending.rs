@@ -1,8 +1,10 @@
-//! Requests that wait for answers on the connection's one inbox.
+//! Requests that wait for answers, on the connection's one inbox or on their own.
 //!
 //! ```text
 //!   _INBOX.<22 random characters>.<key>      the key is a slot and its generation: never used twice
 //! ```
+//!
+//! What comes to an inbox of the request's own does not pass here: only its failures do.
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ struct Pending {
     subject: Box<str>,
     number: u64,
     fails_at_disconnect: bool,
+    /// The reply subject, if it is not on the connection's inbox.
+    own_inbox: Option<Box<str>>,
     sink: Sink,
 }
 
@@ -39,7 +43,8 @@ struct Pending {
 pub(super) enum Sink {
     /// The first one ends the request.
     One(oneshot::Sender<Answer>),
-    Many(Arc<Mailbox>),
+    /// A mailbox, and its key.
+    Many(Arc<Mailbox>, u64),
 }
 
 impl PendingRequests {
@@ -59,15 +64,21 @@ impl PendingRequests {
         fails_at_disconnect: bool,
         sink: Sink,
     ) -> Option<(u64, String)> {
-        let inbox = self.inbox.as_ref()?;
-        self.opened = self.opened.saturating_add(1);
-        let key = self.table.insert(Pending {
-            subject: subject.into(),
-            number: self.opened,
-            fails_at_disconnect,
-            sink,
-        })?;
+        let inbox = self.inbox.clone()?;
+        let key = self.add(subject, fails_at_disconnect, None, sink)?;
         Some((key, format!("{inbox}.{key}")))
+    }
+
+    /// Adds a request whose answers come to `own_inbox`; returns its key. `None` when 2^32 requests
+    /// are alive.
+    pub(super) fn open_own(
+        &mut self,
+        subject: &str,
+        fails_at_disconnect: bool,
+        own_inbox: &str,
+        sink: Sink,
+    ) -> Option<u64> {
+        self.add(subject, fails_at_disconnect, Some(own_inbox.into()), sink)
     }
 
     /// Forgets a request; a late answer to it is dropped.
@@ -87,20 +98,15 @@ impl PendingRequests {
         self.table.len()
     }
 
-    /// Gives a message to the request that it answers; returns how many were dropped because too
-    /// many wait there.
-    pub(super) fn answer(&mut self, message: Message) -> u64 {
-        let Some(key) = self.find(message.subject()) else {
-            return 0;
-        };
-        match self.table.get(key).map(|pending| &pending.sink) {
-            Some(Sink::Many(mailbox)) => {
-                return mailbox.push([message], |_| String::new()).dropped;
-            }
-            Some(Sink::One(_)) => self.finish(key, Ok(message)),
-            None => {}
+    /// Gives a message to the request that it answers, or back with the key of the mailbox that it
+    /// is for.
+    pub(super) fn answer(&mut self, message: Message) -> Option<(u64, Message)> {
+        let key = self.find(message.subject())?;
+        match &self.table.get(key)?.sink {
+            Sink::Many(_, mailbox) => return Some((*mailbox, message)),
+            Sink::One(_) => self.finish(key, Ok(message)),
         }
-        0
+        None
     }
 
     /// A server that maps subjects may deliver an answer to another subject than was asked for: where
@@ -110,7 +116,7 @@ impl PendingRequests {
             return Some(key);
         }
         let is_ours = subject.starts_with(self.inbox.as_ref()?.as_bytes());
-        let mut pending = self.table.iter().map(|(key, _)| key);
+        let mut pending = self.on_shared_inbox();
         let alone = pending.next()?;
         (!is_ours && pending.next().is_none()).then_some(alone)
     }
@@ -119,63 +125,97 @@ impl PendingRequests {
     fn key(&self, subject: &[u8]) -> Option<u64> {
         let inbox = self.inbox.as_ref()?.as_bytes();
         let token = subject.strip_prefix(inbox)?.strip_prefix(b".")?;
-        std::str::from_utf8(token).ok()?.parse().ok()
+        let key = std::str::from_utf8(token).ok()?.parse().ok()?;
+        let pending = self.table.get(key)?;
+        pending.own_inbox.is_none().then_some(key)
+    }
+
+    fn on_shared_inbox(&self) -> impl Iterator<Item = u64> {
+        let pending = self.table.iter();
+        let pending = pending.filter(|(_, pending)| pending.own_inbox.is_none());
+        pending.map(|(key, _)| key)
     }
 
     /// The server refused a message: fails the oldest request that it can be, if there is one.
-    pub(super) fn refuse(&mut self, subject: &[u8], refusal: Refusal) {
+    /// Returns the key of the mailbox that ends with it.
+    pub(super) fn refuse(&mut self, subject: &[u8], refusal: Refusal) -> Option<u64> {
         let key = if refusal.kind == RefusalKind::Reply {
-            self.key(subject)
+            self.key(subject).or_else(|| self.own_key(subject))
         } else {
             let alike = self.table.iter();
             let alike = alike.filter(|(_, pending)| pending.subject.as_bytes() == subject);
             let oldest = alike.min_by_key(|(_, pending)| pending.number);
             oldest.map(|(key, _)| key)
         };
-        if let Some(key) = key {
-            self.fail(key, &EndReason::Refused(Arc::new(refusal)));
-        }
+        self.fail(key?, &EndReason::Refused(Arc::new(refusal)))
     }
 
-    /// The server does not let us have the inbox: nobody would be answered.
-    pub(super) fn refuse_all(&mut self, refusal: Refusal) {
+    /// The request whose own inbox this is.
+    fn own_key(&self, subject: &[u8]) -> Option<u64> {
+        let mut pending = self.table.iter();
+        let is_meant = |inbox: &str| inbox.as_bytes() == subject;
+        let meant = pending.find(|(_, pending)| pending.own_inbox.as_deref().is_some_and(is_meant));
+        meant.map(|(key, _)| key)
+    }
+
+    /// The server does not let us have the inbox: nobody would be answered there. Returns the keys
+    /// of the mailboxes that end.
+    pub(super) fn refuse_all(&mut self, refusal: Refusal) -> Vec<u64> {
         self.inbox = None;
         let reason = EndReason::Refused(Arc::new(refusal));
-        for key in self.table.keys() {
-            self.fail(key, &reason);
-        }
+        let keys: Vec<u64> = self.on_shared_inbox().collect();
+        self.fail_each(keys, &reason)
     }
 
-    /// The connection is gone; most requests go on waiting.
-    pub(super) fn handle_disconnected(&mut self) {
+    /// The connection is gone; most requests go on waiting. Returns the keys of the mailboxes that
+    /// end.
+    pub(super) fn handle_disconnected(&mut self) -> Vec<u64> {
         let failing = self.table.iter();
         let failing = failing.filter(|(_, pending)| pending.fails_at_disconnect);
         let keys: Vec<u64> = failing.map(|(key, _)| key).collect();
-        for key in keys {
-            self.fail(key, &EndReason::Disconnected);
-        }
+        self.fail_each(keys, &EndReason::Disconnected)
     }
 
-    /// Ends every request: nobody will answer.
+    /// Ends every request, since nobody will answer; mailboxes end by themselves.
     pub(super) fn end_all(&mut self) {
         for key in self.table.keys() {
-            if let Some(pending) = self.table.remove(key)
-                && let Sink::Many(mailbox) = pending.sink
-            {
-                mailbox.end();
-            }
+            self.table.remove(key);
         }
     }
 
-    fn fail(&mut self, key: u64, reason: &EndReason) {
-        match self.table.get(key).map(|pending| &pending.sink) {
-            Some(Sink::Many(mailbox)) => {
-                mailbox.end_because(reason.clone());
+    fn add(
+        &mut self,
+        subject: &str,
+        fails_at_disconnect: bool,
+        own_inbox: Option<Box<str>>,
+        sink: Sink,
+    ) -> Option<u64> {
+        self.opened = self.opened.saturating_add(1);
+        self.table.insert(Pending {
+            subject: subject.into(),
+            number: self.opened,
+            fails_at_disconnect,
+            own_inbox,
+            sink,
+        })
+    }
+
+    fn fail_each(&mut self, keys: Vec<u64>, reason: &EndReason) -> Vec<u64> {
+        let failed = keys.into_iter().map(|key| self.fail(key, reason));
+        failed.flatten().collect()
+    }
+
+    fn fail(&mut self, key: u64, reason: &EndReason) -> Option<u64> {
+        match &self.table.get(key)?.sink {
+            Sink::Many(mailbox, mailbox_key) => {
+                let mailbox_key = *mailbox_key;
+                mailbox.note_reason(reason.clone());
                 self.table.remove(key);
+                return Some(mailbox_key);
             }
-            Some(Sink::One(_)) => self.finish(key, Err(reason.clone().into())),
-            None => {}
+            Sink::One(_) => self.finish(key, Err(reason.clone().into())),
         }
+        None
     }
 
     fn finish(&mut self, key: u64, answer: Answer) {

@@ -16,7 +16,8 @@ use crate::wire::Message;
 
 use super::Client;
 use super::clock::Clock;
-use super::error::Error;
+use super::core::tell_over;
+use super::error::{Error, ErrorKind};
 use super::mailbox::{EndReason, Mailbox, MailboxStatistics};
 use super::pending::Sink;
 use super::requests::{RequestOptions, is_no_responders};
@@ -74,6 +75,7 @@ pub(super) enum Source {
     Shared {
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
+        mailbox_key: u64,
         key: u64,
         reply: String,
         taken: VecDeque<Message>,
@@ -81,6 +83,7 @@ pub(super) enum Source {
     /// An inbox of the request's own.
     Own {
         subscription: Box<Subscription>,
+        key: u64,
         reply: String,
     },
 }
@@ -92,25 +95,52 @@ impl Source {
         options: &RequestOptions,
     ) -> Result<Self, Error> {
         if options.has_own_inbox {
-            let reply = client.new_inbox()?;
-            let subscription = Box::new(client.subscription(&reply).subscribe_untold()?);
+            let (subscription, key, reply) = open_own(client, subject.as_str(), options, None)?;
             return Ok(Self::Own {
-                subscription,
+                subscription: Box::new(subscription),
+                key,
                 reply,
             });
         }
         let shared = Arc::clone(client.shared());
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&shared.policy)));
-        let sink = Sink::Many(Arc::clone(&mailbox));
-        let (key, reply) =
-            shared.open_request(subject.as_str(), options.fails_at_disconnect, sink)?;
-        Ok(Self::Shared {
-            shared,
-            mailbox,
-            key,
-            reply,
-            taken: VecDeque::new(),
-        })
+        let too_many = || Error::new(ErrorKind::TooMany);
+        // Drained with the requests, not with the subscriptions.
+        let mailbox_key = shared.core().add_mailbox(Arc::clone(&mailbox), true);
+        let mailbox_key = mailbox_key.ok_or_else(too_many)?;
+        let sink = Sink::Many(Arc::clone(&mailbox), mailbox_key);
+        match shared.open_request(subject.as_str(), options.fails_at_disconnect, sink) {
+            Ok((key, reply)) => Ok(Self::Shared {
+                shared,
+                mailbox,
+                mailbox_key,
+                key,
+                reply,
+                taken: VecDeque::new(),
+            }),
+            Err(error) => {
+                shared.core().end_mailbox(mailbox_key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets the request; what comes late is dropped.
+    fn close(&self) {
+        match self {
+            Self::Shared {
+                shared,
+                mailbox_key,
+                key,
+                ..
+            } => {
+                shared.core().end_mailbox(*mailbox_key);
+                shared.close_request(*key);
+            }
+            Self::Own {
+                subscription, key, ..
+            } => subscription.client().shared().close_request(*key),
+        }
     }
 
     fn mailbox(&self) -> &Arc<Mailbox> {
@@ -123,13 +153,21 @@ impl Source {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         match self {
             Self::Own { subscription, .. } => subscription.poll_message(cx),
-            Self::Shared { mailbox, taken, .. } => {
+            Self::Shared {
+                shared,
+                mailbox,
+                taken,
+                ..
+            } => {
                 if taken.is_empty() && !ready!(mailbox.poll_take(cx, taken)) {
                     return Poll::Ready(None);
                 }
                 let message = taken.pop_front();
                 if let Some(message) = &message {
                     mailbox.note_returned(1, message.frame_len());
+                }
+                if taken.is_empty() {
+                    tell_over(&shared.events, mailbox.note_empty_handed());
                 }
                 Poll::Ready(message)
             }
@@ -139,10 +177,28 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if let Self::Shared { shared, key, .. } = self {
-            shared.close_request(*key);
-        }
+        self.close();
     }
+}
+
+/// Subscribes to an inbox for one request, and has its failures told to it; returns the request's
+/// key and its reply subject.
+pub(super) fn open_own(
+    client: &Client,
+    subject: &str,
+    options: &RequestOptions,
+    delivered_max: Option<u64>,
+) -> Result<(Subscription, u64, String), Error> {
+    let reply = client.new_inbox()?;
+    let mut subscription = client.subscription(&reply).drains_last();
+    if let Some(delivered_max) = delivered_max {
+        subscription = subscription.delivered_max(delivered_max);
+    }
+    let subscription = subscription.subscribe_untold()?;
+    let sink = Sink::Many(Arc::clone(subscription.mailbox()), subscription.key());
+    let shared = client.shared();
+    let key = shared.open_own_request(subject, options.fails_at_disconnect, &reply, sink)?;
+    Ok((subscription, key, reply))
 }
 
 impl Replies {
@@ -234,9 +290,7 @@ impl Replies {
     fn finish(&mut self, end: RepliesEnd) -> Poll<Option<Message>> {
         tracing::debug!(?end, replies = self.returned, "replies ended");
         self.end = Some(end);
-        if let Source::Shared { shared, key, .. } = &self.source {
-            shared.close_request(*key);
-        }
+        self.source.close();
         Poll::Ready(None)
     }
 

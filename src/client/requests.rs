@@ -11,11 +11,10 @@ use crate::wire::{Headers, Message};
 
 use super::Client;
 use super::error::{Error, ErrorKind};
-use super::pending::{Answer, Sink};
+use super::pending::Sink;
 use super::publication::{Publication, ToPayload};
-use super::replies::{Ending, Replies, Source};
+use super::replies::{Ending, Replies, Source, open_own};
 use super::shared::Shared;
-use super::subscription::Subscription;
 
 /// The status of a server's answer when nobody subscribes to a request's subject.
 const NO_RESPONDERS: u16 = 503;
@@ -74,7 +73,7 @@ impl Client {
         })
     }
 
-    /// Requests that wait for answers, on the connection's inbox.
+    /// Requests that wait for answers.
     #[must_use]
     pub fn pending_requests(&self) -> usize {
         self.shared().core().requests.len()
@@ -124,21 +123,22 @@ impl Requester {
     }
 
     /// Subscribes to an inbox for each request instead of sharing the connection's, as older clients
-    /// do. Such a request waits over a reconnect, and until its timeout when the server refuses it.
+    /// do. Default: the connection's is shared.
     #[must_use]
     pub const fn own_inbox(mut self) -> Self {
         self.options.has_own_inbox = true;
         self
     }
 
-    /// Ends [`Requester::request_many`] after that many replies.
+    /// Ends [`Requester::request_many`] after that many replies. Default: their number ends nothing.
     #[must_use]
     pub const fn replies_max(mut self, replies: u64) -> Self {
         self.ending.replies_max = Some(replies);
         self
     }
 
-    /// Ends [`Requester::request_many`] when nothing has come for so long after a reply.
+    /// Ends [`Requester::request_many`] when nothing has come for so long after a reply. Default:
+    /// only [`Requester::timeout`] does.
     #[must_use]
     pub const fn stall(mut self, silence: Duration) -> Self {
         self.ending.stall = Some(silence);
@@ -146,6 +146,7 @@ impl Requester {
     }
 
     /// Ends [`Requester::request_many`] at the first reply that `is_last`, which is not returned.
+    /// Default: none is the last by itself.
     #[must_use]
     pub fn sentinel(mut self, is_last: impl Fn(&Message) -> bool + Send + Sync + 'static) -> Self {
         self.ending.sentinel = Some(Arc::new(is_last));
@@ -227,14 +228,16 @@ async fn ask<P: ToPayload>(
             return Err(Error::new(ErrorKind::Disconnected));
         }
         if options.has_own_inbox {
-            return ask_alone(client, publication).await;
+            return ask_alone(client, publication, options).await;
         }
         let shared = client.shared();
-        let mut request = Request::open(shared, subject.as_str(), options)?;
-        client.send(publication.reply(&request.reply)?).await?;
-        (&mut request.answer)
-            .await
-            .map_err(|_| Error::new(ErrorKind::Closed))?
+        let (answered, answer) = oneshot::channel();
+        let sink = Sink::One(answered);
+        let (key, reply) =
+            shared.open_request(subject.as_str(), options.fails_at_disconnect, sink)?;
+        let _request = Request { shared, key };
+        client.send(publication.reply(&reply)?).await?;
+        answer.await.map_err(|_| Error::new(ErrorKind::Closed))?
     };
     let answer = match tokio::time::timeout(options.timeout, asking).await {
         Ok(answer) => answer.and_then(answered),
@@ -250,19 +253,19 @@ async fn ask<P: ToPayload>(
 async fn ask_alone<P: ToPayload>(
     client: &Client,
     publication: Publication<'_, P>,
+    options: &RequestOptions,
 ) -> Result<Message, Error> {
-    let inbox = client.new_inbox()?;
-    let mut answers: Subscription = client
-        .subscription(&inbox)
-        .delivered_max(1)
-        .subscribe_untold()?;
-    client.send(publication.reply(&inbox)?).await?;
+    let subject = publication.subject.as_str();
+    let (mut answers, key, reply) = open_own(client, subject, options, Some(1))?;
+    let shared = client.shared();
+    let _request = Request { shared, key };
+    client.send(publication.reply(&reply)?).await?;
     match answers.next().await {
         Some(answer) => Ok(answer),
-        None => match answers.refusal() {
-            Some(refusal) => Err(refusal.into()),
-            None => Err(Error::new(ErrorKind::Closed)),
-        },
+        None => Err(match answers.mailbox().reason() {
+            Some(reason) => reason.into(),
+            None => Error::new(ErrorKind::Closed),
+        }),
     }
 }
 
@@ -285,22 +288,6 @@ pub(super) fn is_no_responders(message: &Message) -> bool {
 struct Request<'a> {
     shared: &'a Shared,
     key: u64,
-    reply: String,
-    answer: oneshot::Receiver<Answer>,
-}
-
-impl<'a> Request<'a> {
-    fn open(shared: &'a Shared, subject: &str, options: &RequestOptions) -> Result<Self, Error> {
-        let (answered, answer) = oneshot::channel();
-        let sink = Sink::One(answered);
-        let (key, reply) = shared.open_request(subject, options.fails_at_disconnect, sink)?;
-        Ok(Self {
-            shared,
-            key,
-            reply,
-            answer,
-        })
-    }
 }
 
 impl Drop for Request<'_> {

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::session::{DrainStage, Event, Outbox, Session, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::encode::Publish;
 
 use super::clock::Clock;
-use super::core::{Core, REPLIES, tell};
+use super::core::{Core, Pong, REPLIES, tell};
 use super::error::{Error, ErrorKind};
 use super::mailbox::{Mailbox, Policy};
 use super::new_inbox;
@@ -86,8 +86,8 @@ pub(super) struct Subscribed {
     pub(super) key: u64,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) sids: Vec<u64>,
-    /// Fires when the server has taken it; dropped with the connection.
-    pub(super) confirmation: Option<oneshot::Receiver<()>>,
+    /// Tells that the server has taken it.
+    pub(super) confirmation: Option<Pong>,
 }
 
 impl Shared {
@@ -156,6 +156,12 @@ impl Shared {
 
     /// Closes the session; the driver writes what was published until now.
     pub(super) fn end(&self) {
+        self.end_with(|_| None);
+    }
+
+    /// [`Shared::end`], and tells what `last` makes of the number of messages that will not be
+    /// written: nothing is told behind [`Event::Closed`].
+    pub(super) fn end_with(&self, last: impl FnOnce(u64) -> Option<Event>) {
         self.end_publishing();
         let mut core = self.core();
         let mut cell = self.outbox();
@@ -164,6 +170,9 @@ impl Shared {
                 outbox, last_words, ..
             } = &mut *cell;
             outbox.take_last(last_words);
+            if let Some(event) = last(outbox.waiting_messages()) {
+                self.tell(event);
+            }
             core.session.close(outbox);
         }
         let waker = cell.waker.take();
@@ -254,30 +263,22 @@ impl Shared {
         tell(&self.events, event);
     }
 
-    /// Sends a PING behind everything queued so far; the receiver fires with its PONG, or is
-    /// dropped with the connection. `None` without a connection.
-    pub(super) fn ping(&self) -> Option<oneshot::Receiver<()>> {
-        self.with_both(|core, outbox| {
-            let number = outbox.ping()?;
-            Some(core.await_pong(number))
-        })
-    }
-
     /// Waits until the server has read everything queued so far.
     pub(super) async fn flush(&self) -> Result<(), Error> {
-        let answer = self
-            .ping()
-            .ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
+        let answer = self.with_both(|core, outbox| {
+            check_pings(outbox)?;
+            let number = outbox.ping();
+            let number = number.ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
+            Ok::<_, Error>(core.await_pong(number))
+        })?;
         self.within_request_timeout(answer).await
     }
 
     /// Waits for a PONG, at most for the request timeout.
-    pub(super) async fn within_request_timeout(
-        &self,
-        answer: oneshot::Receiver<()>,
-    ) -> Result<(), Error> {
-        match tokio::time::timeout(self.options.request_timeout, answer).await {
-            Ok(Ok(())) => Ok(()),
+    pub(super) async fn within_request_timeout(&self, mut answer: Pong) -> Result<(), Error> {
+        let answered = answer.wait_for(|is_answered| *is_answered);
+        match tokio::time::timeout(self.options.request_timeout, answered).await {
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Disconnected)),
             Err(_) => Err(Error::new(ErrorKind::Timeout)),
         }
@@ -313,6 +314,10 @@ impl Shared {
                 return Err(Error::new(ErrorKind::Closed));
             }
             let too_many = || Error::new(ErrorKind::TooMany);
+            outbox.check_lines()?;
+            if interest.is_confirmed {
+                check_pings(outbox)?;
+            }
             let key = core
                 .add_mailbox(Arc::clone(&mailbox), interest.drains_last)
                 .ok_or_else(too_many)?;
@@ -384,6 +389,7 @@ impl Shared {
             }
             let too_many = || Error::new(ErrorKind::TooMany);
             if !core.requests.has_inbox() {
+                outbox.check_lines()?;
                 let inbox = new_inbox(self)?;
                 let filter = Filter::new(&format!("{inbox}.*"))?;
                 let sid = core.session.subscribe(filter, None, REPLIES, outbox);
@@ -393,6 +399,19 @@ impl Shared {
             let opened = core.requests.open(subject, fails_at_disconnect, sink);
             opened.ok_or_else(too_many)
         })
+    }
+
+    /// Adds a request whose answers come to `own_inbox`; returns its key.
+    pub(super) fn open_own_request(
+        &self,
+        subject: &str,
+        fails_at_disconnect: bool,
+        own_inbox: &str,
+        sink: Sink,
+    ) -> Result<u64, Error> {
+        let requests = &mut self.core().requests;
+        let opened = requests.open_own(subject, fails_at_disconnect, own_inbox, sink);
+        opened.ok_or_else(|| Error::new(ErrorKind::TooMany))
     }
 
     /// Forgets a request; a late answer to it is dropped.
@@ -408,6 +427,14 @@ impl Shared {
     }
 }
 
+/// Fails when so many PINGs are under way that no more are asked for.
+fn check_pings(outbox: &Outbox) -> Result<(), Error> {
+    if outbox.pings_out() >= PINGS_OUT_MAX {
+        return Err(Error::new(ErrorKind::TooMany));
+    }
+    Ok(())
+}
+
 const fn is_failure(event: &Event) -> bool {
     matches!(
         event,
@@ -416,9 +443,15 @@ const fn is_failure(event: &Event) -> bool {
             | Event::ServerError { .. }
             | Event::SubscriptionRefused(_)
             | Event::PublishRefused(_)
-            | Event::Closed { reason: Some(_) }
+            | Event::Closed {
+                reason: Some(_),
+                ..
+            }
     )
 }
+
+/// PINGs without an answer after which callers get no more of their own.
+const PINGS_OUT_MAX: usize = 1 << 21;
 
 /// Bytes of a SUB's sid and the blanks around it.
 const SUB_MARGIN_BYTES: usize = 24;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::subject::{Filter, QueueGroup};
 
 use super::Client;
+use super::core::Pong;
 use super::error::{Error, ErrorKind};
 use super::mailbox::{EndReason, Overflow, Policy};
 use super::shared::Interest;
@@ -15,8 +16,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Subject`], [`ErrorKind::LineTooLong`], [`ErrorKind::Closed`] or
-    /// [`ErrorKind::TooMany`].
+    /// [`ErrorKind::Subject`], [`ErrorKind::LineTooLong`], [`ErrorKind::Closed`],
+    /// [`ErrorKind::TooMany`], or [`ErrorKind::OutboxFull`] when 64 MiB of subscriptions wait for a
+    /// server that does not read.
     pub fn subscribe(&self, filter: &str) -> Result<Subscription, Error> {
         self.subscription(filter).subscribe()
     }
@@ -176,10 +178,7 @@ impl SubscriptionBuilder {
         }
     }
 
-    fn make(
-        self,
-        is_confirmed: bool,
-    ) -> Result<(Subscription, Option<tokio::sync::oneshot::Receiver<()>>), Error> {
+    fn make(self, is_confirmed: bool) -> Result<(Subscription, Option<Pong>), Error> {
         let shared = self.client.shared();
         let group = self.group.as_deref().map(QueueGroup::new).transpose()?;
         let policy = match self.policy {

@@ -65,6 +65,9 @@ pub enum Event {
     Closed {
         /// Why, unless the owner asked for it.
         reason: Option<LinkError>,
+        /// Messages that were queued and will not be written, for want of a connection. Those that
+        /// were written, or begun, count as in doubt instead.
+        discarded_messages: u64,
     },
     /// A slow subscriber has made room (half of the limits), or its subscription has ended.
     SlowConsumerOver {
@@ -89,7 +92,7 @@ pub enum Event {
     },
     /// The drain is over; [`Event::Closed`] follows.
     Drained {
-        /// Messages that were queued and will not be written, for want of a connection.
+        /// As in [`Event::Closed`].
         discarded_messages: u64,
         /// Messages and replies that were received and not taken in time.
         untaken_messages: u64,

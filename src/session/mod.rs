@@ -39,7 +39,7 @@ pub use event::{DrainStage, Event, LinkError, Moved};
 pub use keepalive::KeepaliveOptions;
 pub use machine::{Heard, Session};
 pub use options::{Callback, RedialDelay, SelectServer, SessionOptions};
-pub use outbox::{Outbox, OutboxFull, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN};
+pub use outbox::{Outbox, OutboxError, OutboxLimits, SHARED_PAYLOAD_BYTES_MIN};
 pub use redial::RedialOptions;
 pub(crate) use refusal::Refused;
 pub use refusal::{Refusal, RefusalKind};

@@ -23,6 +23,10 @@ pub const SHARED_PAYLOAD_BYTES_MIN: usize = 16_384;
 /// PONGs in one batch; a server that does not read what it asks for makes us hold no more.
 const PONGS_MAX: usize = 1_024;
 
+/// SUB and UNSUB lines that may wait for a server that does not read, in bytes: as much as servers
+/// let wait for a client.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
 const PONG: &[u8] = b"PONG\r\n";
 const LINE_END: &[u8] = b"\r\n";
 
@@ -45,13 +49,19 @@ impl Default for OutboxLimits {
     }
 }
 
-/// There is no room; nothing was queued.
+/// Why nothing was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboxFull {
-    /// Bytes that wait already.
-    pub waiting_bytes: usize,
-    /// The bound in force.
-    pub bytes_max: usize,
+#[non_exhaustive]
+pub enum OutboxError {
+    /// There is no room.
+    Full {
+        /// Bytes that wait already.
+        waiting_bytes: usize,
+        /// The bound in force.
+        bytes_max: usize,
+    },
+    /// The session has ended.
+    Ended,
 }
 
 /// Frames on their way to the server.
@@ -59,10 +69,12 @@ pub struct OutboxFull {
 pub struct Outbox {
     is_open: bool,
     is_suspended: bool,
+    is_ended: bool,
     pongs: usize,
     replay: Vec<u8>,
     frames: Vec<u8>,
     inserts: Vec<Insert>,
+    line_bytes: usize,
     shared_bytes: usize,
     limits: OutboxLimits,
     published_messages: u64,
@@ -81,10 +93,12 @@ impl Outbox {
         Self {
             is_open: false,
             is_suspended: false,
+            is_ended: false,
             pongs: 0,
             replay: Vec::new(),
             frames: Vec::new(),
             inserts: Vec::new(),
+            line_bytes: 0,
             shared_bytes: 0,
             limits,
             published_messages: 0,
@@ -102,13 +116,14 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`OutboxFull`] when the bytes that wait have reached the bound; a single message may
-    /// overshoot it, so that one larger than the bound can be sent at all.
+    /// [`OutboxError::Full`] when the bytes that wait have reached the bound; a single message may
+    /// overshoot it, so that one larger than the bound can be sent at all. [`OutboxError::Ended`]
+    /// once the session has told how many messages it discards.
     pub fn publish(
         &mut self,
         message: &Publish<'_>,
         shared: Option<&Bytes>,
-    ) -> Result<(), OutboxFull> {
+    ) -> Result<(), OutboxError> {
         self.check_room()?;
         self.push(message, shared);
         Ok(())
@@ -117,6 +132,7 @@ impl Outbox {
     /// [`Outbox::publish`] beyond the bound: for what was promised room, and for small control
     /// messages.
     pub(crate) fn push(&mut self, message: &Publish<'_>, shared: Option<&Bytes>) {
+        debug_assert!(!self.is_ended, "nobody would hear of it");
         match shared {
             None => message.write(&mut self.frames),
             Some(payload) => {
@@ -137,7 +153,10 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`Outbox::publish`].
-    pub const fn check_room(&self) -> Result<(), OutboxFull> {
+    pub const fn check_room(&self) -> Result<(), OutboxError> {
+        if self.is_ended {
+            return Err(OutboxError::Ended);
+        }
         let waiting_bytes = self.waiting_bytes();
         let bytes_max = if self.is_open {
             self.limits.connected_bytes_max
@@ -145,9 +164,25 @@ impl Outbox {
             self.limits.pending_bytes_max
         };
         if waiting_bytes >= bytes_max {
-            return Err(OutboxFull {
+            return Err(OutboxError::Full {
                 waiting_bytes,
                 bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Says whether there is room for another SUB. For UNSUB there always is: there are no more of
+    /// them than of subscriptions.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Full`] when [`LINE_BYTES_MAX`] wait already.
+    pub(crate) const fn check_lines(&self) -> Result<(), OutboxError> {
+        if self.line_bytes >= LINE_BYTES_MAX {
+            return Err(OutboxError::Full {
+                waiting_bytes: self.line_bytes,
+                bytes_max: LINE_BYTES_MAX,
             });
         }
         Ok(())
@@ -163,12 +198,23 @@ impl Outbox {
     }
 
     /// Queues a PING behind everything before it and returns its number; `None` without a connection.
+    ///
+    /// One that waits with nothing behind it serves again.
     pub fn ping(&mut self) -> Option<u64> {
         if !self.is_open {
             return None;
         }
+        let at = self.frames.len();
+        if let Some(Insert {
+            at: last_at,
+            piece: Piece::Ping,
+        }) = self.inserts.last()
+            && *last_at == at
+        {
+            return Some(self.pings_sent);
+        }
         self.inserts.push(Insert {
-            at: self.frames.len(),
+            at,
             piece: Piece::Ping,
         });
         self.watermarks.push_back(self.published_messages);
@@ -215,6 +261,7 @@ impl Outbox {
 
     /// Takes the SUB and UNSUB lines that wait: the next server begins with the whole table.
     pub(crate) fn take_lines(&mut self) -> Vec<u8> {
+        self.line_bytes = 0;
         let mut taken = std::mem::take(&mut self.replay);
         self.inserts.retain(|insert| {
             let Piece::Lines(lines) = &insert.piece else {
@@ -267,6 +314,7 @@ impl Outbox {
         self.is_suspended = false;
         self.pongs = 0;
         self.replay.clear();
+        self.line_bytes = 0;
         self.inserts
             .retain(|insert| matches!(insert.piece, Piece::Payload(_)));
         self.watermarks.clear();
@@ -274,6 +322,16 @@ impl Outbox {
         let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
         self.confirmed_messages = self.taken_messages;
         in_doubt
+    }
+
+    /// No connection will be up again, and nothing is queued any more. Returns how many messages
+    /// were queued and never taken; they are dropped.
+    pub(crate) fn end(&mut self) -> u64 {
+        self.is_ended = true;
+        self.frames = Vec::new();
+        self.inserts = Vec::new();
+        self.shared_bytes = 0;
+        self.waiting_messages()
     }
 
     /// Moves everything that waits into `batch`, which must be finished; of many PONGs a part.
@@ -296,6 +354,7 @@ impl Outbox {
         }
         std::mem::swap(&mut batch.frames, &mut self.frames);
         std::mem::swap(&mut batch.inserts, &mut self.inserts);
+        self.line_bytes = 0;
         self.shared_bytes = 0;
         self.taken_messages = self.published_messages;
         true
@@ -346,7 +405,7 @@ impl Outbox {
         self.pings_answered
     }
 
-    /// Messages that were queued and not taken yet.
+    /// Messages that were queued and not taken; after the session has ended, those discarded.
     #[must_use]
     pub const fn waiting_messages(&self) -> u64 {
         self.published_messages.saturating_sub(self.taken_messages)
@@ -360,6 +419,7 @@ impl Outbox {
 
     /// Lines that follow each other share a piece: there may be a million of them.
     fn insert_line(&mut self, line: Vec<u8>) {
+        self.line_bytes = self.line_bytes.saturating_add(line.len());
         let at = self.frames.len();
         match self.inserts.last_mut() {
             Some(Insert {
@@ -492,7 +552,7 @@ mod tests {
         let full = outbox.publish(&message(b"2"), None).unwrap_err();
         assert_eq!(
             full,
-            OutboxFull {
+            OutboxError::Full {
                 waiting_bytes: 12,
                 bytes_max: 10
             }
@@ -511,6 +571,57 @@ mod tests {
         outbox.open(Vec::new());
         outbox.line(Vec::new());
         assert!(!outbox.take(&mut WriteBatch::default()));
+    }
+
+    #[test]
+    fn a_ping_that_waits_with_nothing_behind_it_serves_again() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        for _ in 0..1_000 {
+            assert_eq!(outbox.ping(), Some(1));
+        }
+        outbox.publish(&message(b"1"), None).unwrap();
+        assert_eq!(outbox.ping(), Some(2), "the first says nothing of it");
+        outbox.line(b"SUB y 2\r\n".to_vec());
+        assert_eq!(outbox.ping(), Some(3));
+        let text = b"PING\r\nPUB a 1\r\n1\r\nPING\r\nSUB y 2\r\nPING\r\n";
+        assert_eq!(
+            written(&mut outbox, usize::MAX).escape_ascii().to_string(),
+            text.escape_ascii().to_string()
+        );
+        assert_eq!(outbox.ping(), Some(4), "the last was taken");
+        assert_eq!(outbox.pings_out(), 4);
+    }
+
+    #[test]
+    fn lines_that_the_server_does_not_read_are_bounded() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        let line = vec![b'x'; LINE_BYTES_MAX / 4];
+        for _ in 0..4 {
+            assert_eq!(outbox.check_lines(), Ok(()));
+            outbox.line(line.clone());
+        }
+        let full = OutboxError::Full {
+            waiting_bytes: LINE_BYTES_MAX,
+            bytes_max: LINE_BYTES_MAX,
+        };
+        assert_eq!(outbox.check_lines(), Err(full));
+        assert!(outbox.take(&mut WriteBatch::default()));
+        assert_eq!(outbox.check_lines(), Ok(()));
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_queued_and_what_was_is_counted() {
+        let mut outbox = filled();
+        assert_eq!(outbox.close(), 0);
+        assert_eq!(outbox.end(), 3);
+        assert_eq!(
+            outbox.publish(&message(b"4"), None),
+            Err(OutboxError::Ended)
+        );
+        assert_eq!(outbox.waiting_messages(), 3);
+        assert!(outbox.is_empty());
     }
 
     #[test]

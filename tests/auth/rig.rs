@@ -72,6 +72,7 @@ pub(crate) async fn until_closed(events: &mut Events) -> (LinkError, Vec<Event>)
     match seen.last() {
         Some(Event::Closed {
             reason: Some(reason),
+            ..
         }) => (reason.clone(), seen),
         other => panic!("{other:?}"),
     }

@@ -222,7 +222,7 @@ async fn closing_breaks_the_search_for_a_server() {
         rig.disconnected().await;
         assert!(!rig.client.is_connected());
         within("the close", rig.client.close()).await;
-        rig.event(|event| matches!(event, Event::Closed { reason: None }))
+        rig.event(|event| matches!(event, Event::Closed { reason: None, .. }))
             .await;
         for result in [
             rig.client.publish("a", "").await,
@@ -330,7 +330,7 @@ async fn attempts_that_are_used_up_end_the_client() {
     let reason = loop {
         match rig.event(|_| true).await {
             Event::DialFailed { .. } => failed += 1,
-            Event::Closed { reason } => break reason,
+            Event::Closed { reason, .. } => break reason,
             event => panic!("{event:?}"),
         }
     };

@@ -15,6 +15,7 @@
 
 mod floods;
 mod greetings;
+mod links;
 mod messages;
 mod refusals;
 mod script;

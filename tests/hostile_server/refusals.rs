@@ -137,7 +137,8 @@ async fn a_server_that_refuses_the_credentials_twice_ends_the_client() {
     assert_eq!(
         event,
         Event::Closed {
-            reason: Some(reason)
+            reason: Some(reason),
+            discarded_messages: 0,
         }
     );
     let error = rig.client.publish("up", "late").await.unwrap_err();

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use natseq::client::{ConnectOptions, ErrorKind, MailboxLimits, Replies, RepliesEnd, connect};
+use natseq::client::{
+    ConnectOptions, ErrorKind, Event, MailboxLimits, Replies, RepliesEnd, connect,
+};
 
-use crate::{serve, started, text, within};
+use crate::{serve, started, text, wait_for, within};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -95,12 +97,14 @@ async fn many_replies_of_nobody_end_at_once() {
         assert_eq!(replies.end(), Some(&RepliesEnd::NoResponders));
 
         let ask = client.requester("secret.x").unwrap().timeout(LONG);
-        let mut replies = ask.request_many("").await.unwrap();
-        assert!(all(&mut replies).await.is_empty(), "{}", server.version());
-        let Some(RepliesEnd::Refused(refusal)) = replies.end() else {
-            panic!("{:?} on {}", replies.end(), server.version());
-        };
-        assert_eq!(refusal.subject, "secret.x", "{}", server.version());
+        for ask in [ask.clone(), ask.clone().own_inbox()] {
+            let mut replies = ask.request_many("").await.unwrap();
+            assert!(all(&mut replies).await.is_empty(), "{}", server.version());
+            let Some(RepliesEnd::Refused(refusal)) = replies.end() else {
+                panic!("{:?} on {}", replies.end(), server.version());
+            };
+            assert_eq!(refusal.subject, "secret.x", "{}", server.version());
+        }
         client.close().await;
         let closed = ask.request_many("").await.unwrap_err();
         assert_eq!(closed.kind(), ErrorKind::Closed, "{}", server.version());
@@ -133,6 +137,7 @@ async fn replies_beyond_the_limit_are_dropped_and_counted() {
         };
         let options = ConnectOptions::new().mailbox(limits);
         let client = options.connect(&server.url()).await.unwrap();
+        let mut events = client.events();
         let responder = connect(&server.url()).await.unwrap();
         let asked = responder.subscribe_confirmed("ten").await.unwrap();
         let ten = |_: &_| (0..10).map(|number| number.to_string()).collect();
@@ -148,6 +153,14 @@ async fn replies_beyond_the_limit_are_dropped_and_counted() {
         assert_eq!(all(&mut replies).await, ["0", "1", "2", "3"]);
         assert_eq!(replies.statistics().dropped, 6, "{}", server.version());
         assert_eq!(client.statistics().dropped_messages, 6);
+        let begun = wait_for(&mut events, |event| {
+            matches!(event, Event::SlowConsumer { .. })
+        });
+        begun.await;
+        let over = wait_for(&mut events, |event| {
+            matches!(event, Event::SlowConsumerOver { dropped: 6, .. })
+        });
+        over.await;
         service.abort();
         responder.close().await;
         client.close().await;

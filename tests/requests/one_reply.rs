@@ -72,16 +72,19 @@ async fn a_request_that_the_server_refuses_fails_at_once() {
             let ask = client.requester("silent").unwrap().timeout(SHORT * 4);
             async move { ask.request("").await }
         });
-        let refused = within(client.request("secret.x", "")).await.unwrap_err();
-        assert_eq!(
-            refused.kind(),
-            ErrorKind::PermissionDenied,
-            "{}",
-            server.version()
-        );
-        let refusal = refused.refusal().unwrap();
-        assert_eq!(refusal.kind, RefusalKind::Publish, "{}", server.version());
-        assert_eq!(refusal.subject, "secret.x", "{}", server.version());
+        let ask = client.requester("secret.x").unwrap();
+        for ask in [ask.clone(), ask.own_inbox()] {
+            let refused = within(ask.request("")).await.unwrap_err();
+            assert_eq!(
+                refused.kind(),
+                ErrorKind::PermissionDenied,
+                "{}",
+                server.version()
+            );
+            let refusal = refused.refusal().unwrap();
+            assert_eq!(refusal.kind, RefusalKind::Publish, "{}", server.version());
+            assert_eq!(refusal.subject, "secret.x", "{}", server.version());
+        }
         let other = other.await.unwrap().unwrap_err();
         assert_eq!(
             other.kind(),

@@ -219,8 +219,13 @@ impl Account {
                 self.moves += 1;
                 self.copies += moved.copies;
             }
-            Event::Closed { reason } => {
+            Event::Closed {
+                reason,
+                discarded_messages,
+            } => {
                 assert!(self.closed.is_none(), "closed twice");
+                let discarded = self.published() - self.taken;
+                assert_eq!(*discarded_messages, discarded, "messages discarded");
                 let reason = reason.as_ref().map(ToString::to_string);
                 self.closed = Some(reason.unwrap_or_default());
             }

@@ -478,10 +478,20 @@ pub(crate) fn told(event: &Event) -> String {
             format!("refused {} sid {:?}", refusal.subject, refusal.sid)
         }
         Event::PublishRefused(refusal) => format!("refused message {}", refusal.subject),
-        Event::Closed { reason: None } => "closed".into(),
         Event::Closed {
-            reason: Some(reason),
-        } => format!("closed: {reason}"),
+            reason,
+            discarded_messages,
+        } => {
+            let reason = reason.as_ref();
+            let mut text = "closed".to_owned();
+            if let Some(reason) = reason {
+                text += &format!(": {reason}");
+            }
+            if *discarded_messages > 0 {
+                text += &format!(", {discarded_messages} discarded");
+            }
+            text
+        }
         other => format!("{other:?}"),
     }
 }

@@ -97,8 +97,13 @@ async fn a_drain_waits_for_what_is_in_hand_and_then_says_so() {
             untaken_messages: 0,
         };
         assert_eq!(wait_for(&mut events, is_drain).await, drained);
-        within(async { while events.next().await != Some(Event::Closed { reason: None }) {} })
-            .await;
+        within(async {
+            while !matches!(
+                events.next().await,
+                Some(Event::Closed { reason: None, .. })
+            ) {}
+        })
+        .await;
         assert_eq!(client.status(), Status::Closed, "{}", server.version());
         assert!(client.drain().await.is_ok(), "{}", server.version());
     }

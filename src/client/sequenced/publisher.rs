@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::publication::{Publication, ToPayload};
 use crate::sequence::{Outgoing, Prior, SendError, Sender, SenderStatistics, SourceName};
-use crate::session::{OutboxFull, SHARED_PAYLOAD_BYTES_MIN};
+use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN};
 use crate::subject::{Subject, ToSubject};
 use crate::wire::{HeaderLines, Headers};
 
@@ -126,13 +126,7 @@ impl SequencedPublisher {
             .append(&publication, None)
             .map_err(|refusal| match refusal {
                 Refusal::Error(error) => error,
-                Refusal::OutboxFull(OutboxFull {
-                    waiting_bytes,
-                    bytes_max,
-                }) => Error::new(ErrorKind::OutboxFull {
-                    waiting_bytes,
-                    bytes_max,
-                }),
+                Refusal::OutboxFull(full) => full.into(),
                 Refusal::RetentionFull(free_at) => SendError::RetentionFull { free_at }.into(),
             })
     }
@@ -211,7 +205,7 @@ pub(super) struct State {
 /// Why a message was not appended. It has no number then.
 enum Refusal {
     Error(Error),
-    OutboxFull(OutboxFull),
+    OutboxFull(OutboxError),
     /// Until then.
     RetentionFull(Duration),
 }
@@ -219,6 +213,15 @@ enum Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self::Error(error)
+    }
+}
+
+impl From<OutboxError> for Refusal {
+    fn from(error: OutboxError) -> Self {
+        match error {
+            OutboxError::Full { .. } => Self::OutboxFull(error),
+            OutboxError::Ended => Self::Error(error.into()),
+        }
     }
 }
 
@@ -266,7 +269,7 @@ impl Lane {
             armed,
         } = &mut *state;
         let seq = shared.with_outbox(|outbox| {
-            outbox.check_room().map_err(Refusal::OutboxFull)?;
+            outbox.check_room()?;
             stamp.clear();
             let seq = sender.stamp(now, &message, body_bytes_max, stamp)?;
             outbox.push(

@@ -67,6 +67,9 @@ impl Session {
         let links = [opening, current].into_iter().flatten();
         self.actions.extend(links.map(|link| Action::Hang { link }));
         self.actions.push_back(Action::Finish);
-        self.report(Event::Closed { reason });
+        self.report(Event::Closed {
+            reason,
+            discarded_messages: outbox.end(),
+        });
     }
 }

@@ -158,7 +158,7 @@ impl Dialogue {
                 | Event::Drained { .. }
                 | Event::ReadingStopped { .. }
                 | Event::ReadingResumed { .. } => "by the owner".into(),
-                Event::Closed { reason } => {
+                Event::Closed { reason, .. } => {
                     format!(
                         "closed{}",
                         reason
