@@ -38,6 +38,7 @@ pub use event::{Event, LossReason, Origin};
 #[cfg(feature = "json")]
 pub use heartbeat::HeartbeatError;
 pub use heartbeat::{Heartbeat, HeartbeatKind, Prior};
+pub use line::Start;
 pub use ranges::{RangeError, Ranges};
 pub use receiver::{Delivery, Receiver, ReceiverOptions, Request, RequestKind, Weight};
 pub use repair::{

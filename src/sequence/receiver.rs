@@ -8,7 +8,7 @@ use crate::subject::Filter;
 
 use super::event::Event;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
-use super::line::{Line, SCATTER_TIME, Surroundings};
+use super::line::{Line, SCATTER_TIME, Start, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
@@ -19,6 +19,8 @@ use super::statistics::LineStatistics;
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// After a reconnect only sources that were heard within this time are asked where they are.
 const RECENT_TIME: Duration = Duration::from_secs(30);
+/// The lowest bits of [`Request::line`] tell the questions of a line apart.
+const QUESTION_BITS: u32 = 8;
 /// Then one after another: a thousand in a second.
 const QUESTION_SPACING: Duration = Duration::from_millis(1);
 
@@ -43,6 +45,8 @@ pub struct ReceiverOptions {
     pub filter: Filter,
     /// How messages are delivered. Default [`Delivery::Immediate`].
     pub delivery: Delivery,
+    /// From where on numbers are owed. Default [`Start::Live`].
+    pub start: Start,
     /// Whether the subscription shares its messages with others (a queue group): no gaps are
     /// claimed then. Default false.
     pub is_shared: bool,
@@ -78,6 +82,7 @@ impl ReceiverOptions {
         Self {
             filter,
             delivery: Delivery::Immediate,
+            start: Start::Live,
             is_shared: false,
             grace: Duration::ZERO,
             unsettled_grace: Duration::from_millis(25),
@@ -104,7 +109,8 @@ pub trait Weight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// Names the run of the source within this receiver; never used for another.
+    /// Names what was asked: the run of the source within this receiver, and which question about
+    /// it. Never used for another.
     pub line: u64,
     /// The source.
     pub source: SourceName,
@@ -154,6 +160,7 @@ pub struct Receiver<M> {
     next_scan: Duration,
     disconnected: Option<Duration>,
     path_changed: Option<Duration>,
+    subscribed: Option<Duration>,
     unsequenced: u64,
     bad_stamps: u64,
 }
@@ -174,6 +181,7 @@ impl<M: Weight> Receiver<M> {
             next_scan: now.saturating_add(SCAN_INTERVAL),
             disconnected: None,
             path_changed: None,
+            subscribed: None,
             unsequenced: 0,
             bad_stamps: 0,
         }
@@ -215,7 +223,7 @@ impl<M: Weight> Receiver<M> {
         if let Some(line) = self.line_of(now, &stamp, first_owed, is_news) {
             self.supersede_before(now, &stamp);
             self.with(now, line, |line, around| {
-                line.handle_heartbeat(around, heartbeat, false)
+                line.handle_heartbeat(around, heartbeat, None)
             });
         }
     }
@@ -228,18 +236,20 @@ impl<M: Weight> Receiver<M> {
         stamp: &[u8],
         heartbeat: &Heartbeat,
     ) {
+        let (line, question) = split(line);
         let Some(stamp) = Stamp::parse(stamp).filter(|stamp| self.is_of(line, stamp)) else {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return;
         };
         self.handle_prior(now, &stamp, heartbeat.prior);
         self.with(now, line, |line, around| {
-            line.handle_heartbeat(around, heartbeat, true)
+            line.handle_heartbeat(around, heartbeat, Some(question))
         });
     }
 
     /// Takes a message that came in answer to a request of `line`.
     pub fn handle_repair(&mut self, now: Duration, line: u64, stamp: &[u8], message: M) {
+        let (line, _) = split(line);
         match Stamp::parse(stamp).filter(|stamp| stamp.seq > 0 && self.is_of(line, stamp)) {
             Some(stamp) => self.take(now, line, stamp.seq, message, true),
             None => self.bad_stamps = self.bad_stamps.saturating_add(1),
@@ -248,6 +258,7 @@ impl<M: Weight> Receiver<M> {
 
     /// Takes the end of an answer to a request of `line`.
     pub fn handle_repair_end(&mut self, now: Duration, line: u64, end: &RepairEnd) {
+        let (line, _) = split(line);
         self.with(now, line, |line, around| {
             line.handle_repair_end(around, end)
         });
@@ -255,7 +266,14 @@ impl<M: Weight> Receiver<M> {
 
     /// The server says that nobody listens to requests of `line`.
     pub fn handle_no_responders(&mut self, now: Duration, line: u64) {
+        let (line, _) = split(line);
         self.with(now, line, Line::handle_no_responders);
+    }
+
+    /// The server has taken the subscription: runs that begin later are owed whole, even when
+    /// their first words are lost. Without this call a run is owed from its first contact on.
+    pub fn handle_subscribed(&mut self, now: Duration) {
+        self.subscribed.get_or_insert(now);
     }
 
     /// The connection is gone. Nothing is asked for and nothing is given up until it is back.
@@ -329,21 +347,22 @@ impl<M: Weight> Receiver<M> {
             events: &mut self.events,
             jitter: &mut self.jitter,
             path_changed: self.path_changed,
+            subscribed: self.subscribed,
         };
         for id in &self.active {
             let Some(line) = self.lines.get_mut(id) else {
                 continue;
             };
-            let kind = if line.take_question(now) {
-                RequestKind::Heartbeat
+            let (number, kind) = if let Some(number) = line.take_question(now) {
+                (number, RequestKind::Heartbeat)
             } else if let Some(ranges) = line.take_request(&mut around) {
-                RequestKind::Messages(ranges)
+                (0, RequestKind::Messages(ranges))
             } else {
                 continue;
             };
             let (source, epoch) = (line.source().clone(), line.epoch());
             return Some(Request {
-                line: *id,
+                line: *id << QUESTION_BITS | u64::from(number),
                 source,
                 epoch,
                 kind,
@@ -433,6 +452,7 @@ impl<M: Weight> Receiver<M> {
                 events: &mut self.events,
                 jitter: &mut self.jitter,
                 path_changed: self.path_changed,
+                subscribed: self.subscribed,
             },
         );
         match (was_active, line.is_active()) {
@@ -519,6 +539,7 @@ impl<M: Weight> Receiver<M> {
             previous: previous.map(|(epoch, _)| epoch),
             is_tail_known,
         });
+        self.with(now, id, |line, around| line.join(around));
         Some(id)
     }
 
@@ -595,6 +616,12 @@ impl<M: Weight> Receiver<M> {
         self.events
             .push_back(Event::SourceEvicted { source, epoch });
     }
+}
+
+/// What [`Request::line`] names: a line, and the number of a question.
+fn split(line: u64) -> (u64, u8) {
+    let [number, ..] = line.to_le_bytes();
+    (line >> QUESTION_BITS, number)
 }
 
 #[cfg(test)]

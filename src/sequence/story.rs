@@ -75,11 +75,29 @@ impl Story {
             next,
             generation: 1,
             prior,
-            age: None,
+            age: Some(MILLI),
         };
         let stamp = format!("a.{epoch}.{lead}");
         self.receiver
             .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
+    /// The answer to the question `line`, from a source that began `age` ago.
+    pub(super) fn answer(&mut self, line: u64, lead: u64, trail: u64, age: Duration) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Beat,
+            scope: Filter::new("d.x").unwrap(),
+            lead,
+            trail,
+            next: MILLI * 40,
+            generation: 1,
+            prior: None,
+            age: Some(age),
+        };
+        let stamp = format!("a.7.{lead}");
+        self.receiver
+            .handle_heartbeat_answer(self.now, line, stamp.as_bytes(), &heartbeat);
         self
     }
 
@@ -93,7 +111,7 @@ impl Story {
             next: MILLI * 40,
             generation: 2,
             prior: None,
-            age: None,
+            age: Some(MILLI),
         };
         let stamp = format!("a.7.{lead}");
         self.receiver

@@ -6,7 +6,7 @@ use std::time::Duration;
 use natseq::jitter::Jitter;
 use natseq::sequence::{
     Delivery, Event, Heartbeat, Prior, Receiver, ReceiverOptions, RepairEnd, Sender, SenderOptions,
-    SourceName,
+    SourceName, Start,
 };
 use natseq::subject::Filter;
 
@@ -23,11 +23,17 @@ pub(super) fn run(seed: u64, delivery: Delivery) {
     let mut options = ReceiverOptions::new(Filter::new("d.*").unwrap());
     options.delivery = delivery;
     options.is_shared = jitter.hits(0.1);
+    if jitter.hits(0.3) {
+        options.start = Start::Retained;
+    }
     options.sources_max = 4;
     options.gaps_max = 3;
     options.hold_messages_max = 3;
     options.hold_bytes_max = 64;
     let mut receiver = Receiver::new(options, seed, Duration::ZERO);
+    if jitter.hits(0.5) {
+        receiver.handle_subscribed(Duration::ZERO);
+    }
     let mut account = Account {
         delivery,
         ..Account::default()
@@ -54,7 +60,7 @@ fn act(receiver: &mut Receiver<Tag>, jitter: &mut Jitter, now: Duration) {
     let seq = number(jitter);
     let stamp = format!("{source}.{epoch}.{seq}");
     let tag = Tag::new(&source, epoch, seq);
-    let line = jitter.below(8);
+    let line = jitter.below(8) << 8 | jitter.below(3);
     match jitter.below(12) {
         0..5 => receiver.handle_message(now, Some(stamp.as_bytes()), tag),
         5 | 6 => {
@@ -124,6 +130,9 @@ fn heartbeat(jitter: &mut Jitter, lead: u64) -> Heartbeat {
         epoch: 1 + jitter.below(3),
         lead: number(jitter),
     });
+    heartbeat.age = jitter
+        .hits(0.9)
+        .then(|| MILLI * u32::try_from(jitter.below(2_000)).unwrap());
     heartbeat
 }
 

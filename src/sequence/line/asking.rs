@@ -91,6 +91,7 @@ impl<M: Weight> Line<M> {
             self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
         } else if self.nobody >= NOBODY_MAX && self.gaps.is_empty() {
             self.question = None;
+            self.fix_base(around, self.base);
         }
         self.tell_end(around);
     }
@@ -105,23 +106,24 @@ impl<M: Weight> Line<M> {
         }
     }
 
-    /// Whether the scope is to be asked for now.
-    pub(in crate::sequence) fn take_question(&mut self, now: Duration) -> bool {
+    /// The number of a question that is to be asked now.
+    pub(in crate::sequence) fn take_question(&mut self, now: Duration) -> Option<u8> {
         let is_missing = !self.gaps.is_empty();
-        let Some(question) = self
+        let question = self
             .question
             .as_mut()
-            .filter(|question| now >= question.due)
-        else {
-            return false;
-        };
+            .filter(|question| now >= question.due)?;
         if is_missing {
-            question.due = now.saturating_add(QUESTION_PAUSE_MISSING);
+            let pause = question.pause.min(QUESTION_PAUSE_MISSING);
+            question.due = now.saturating_add(pause);
         } else {
             question.due = now.saturating_add(question.pause);
             question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
         }
-        true
+        // Zero is no number.
+        self.question_number = self.question_number.checked_add(1).unwrap_or(1);
+        self.note_question(self.question_number, now);
+        Some(self.question_number)
     }
 
     /// The numbers to ask for now.
@@ -186,7 +188,8 @@ impl<M: Weight> Line<M> {
                 act.min(deadline)
             }
         });
-        [question, doomed, gap].into_iter().flatten().min()
+        let join = self.joining_until();
+        [question, doomed, gap, join].into_iter().flatten().min()
     }
 
     /// When waiting for a gap ends: counted from the last message that was won back.

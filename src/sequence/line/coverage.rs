@@ -51,7 +51,6 @@ impl<M: Weight> Line<M> {
     }
 
     pub(super) fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
-        self.question = None;
         if self.coverage == Coverage::Part {
             return;
         }

@@ -7,6 +7,7 @@
 //! ```
 
 mod asking;
+mod baseline;
 mod coverage;
 mod order;
 
@@ -27,6 +28,8 @@ use super::statistics::LineStatistics;
 use self::asking::{
     ANSWER_TIME_MIN, Asked, NOBODY_MAX, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question,
 };
+use self::baseline::Join;
+pub use self::baseline::Start;
 use self::coverage::Coverage;
 use self::order::Held;
 
@@ -43,6 +46,8 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) jitter: &'a mut Jitter,
     /// When our end of the path changed last: older bytes may come late until it has settled.
     pub(super) path_changed: Option<Duration>,
+    /// When the server had taken the subscription.
+    pub(super) subscribed: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ pub(super) struct Line<M> {
     epoch: u64,
     prefix: Vec<u8>,
     base: u64,
+    /// While the base may still be lowered.
+    join: Option<Box<Join>>,
     highest: u64,
     coverage: Coverage,
     gaps: Gaps,
@@ -62,6 +69,8 @@ pub(super) struct Line<M> {
     fruitless: u32,
     nobody: u32,
     question: Option<Question>,
+    /// The number of the last question.
+    question_number: u8,
     progress: Duration,
     /// Within this time the source promised to be heard again.
     next: Option<Duration>,
@@ -94,6 +103,7 @@ impl<M: Weight> Line<M> {
             epoch,
             prefix,
             base,
+            join: None,
             highest: base.saturating_sub(1),
             coverage: Coverage::Unknown,
             gaps: Gaps::default(),
@@ -108,6 +118,7 @@ impl<M: Weight> Line<M> {
                 due: now,
                 pause: NOBODY_PAUSE,
             }),
+            question_number: 0,
             progress: Duration::ZERO,
             next: None,
             generation: 0,
@@ -145,7 +156,7 @@ impl<M: Weight> Line<M> {
 
     /// Whether every number is decided.
     pub(super) fn is_settled(&self) -> bool {
-        self.gaps.is_empty() && self.held.is_empty()
+        self.gaps.is_empty() && self.held.is_empty() && !self.is_joining()
     }
 
     /// Whether nothing more is to come.
@@ -214,12 +225,12 @@ impl<M: Weight> Line<M> {
         true
     }
 
-    /// Takes a heartbeat; `is_answer` when it came to our own question.
+    /// Takes a heartbeat; `question` is the number of our own question that it answers.
     pub(super) fn handle_heartbeat(
         &mut self,
         around: &mut Surroundings<'_, M>,
         heartbeat: &Heartbeat,
-        is_answer: bool,
+        question: Option<u8>,
     ) {
         self.hear(around.now);
         self.next = Some(heartbeat.next);
@@ -229,10 +240,14 @@ impl<M: Weight> Line<M> {
         }
         self.generation = self.generation.max(heartbeat.generation);
         self.learn_scope(around, heartbeat);
+        self.learn_base(around, heartbeat, question);
+        if !self.is_joining() {
+            self.question = None;
+        }
         let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
         let may_ask =
             around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
-        if is_far && !is_answer && may_ask {
+        if is_far && question.is_none() && may_ask {
             self.question = Some(Question {
                 due: around.now,
                 pause: NOBODY_PAUSE,
@@ -264,6 +279,9 @@ impl<M: Weight> Line<M> {
             self.fruitless = self.fruitless.saturating_add(1);
             self.ask_after = now;
         }
+        if self.joining_until().is_some_and(|until| now >= until) {
+            self.fix_base(around, self.base);
+        }
         for (from, to) in self.gaps.take_doomed(now) {
             self.lose(around, from, to, LossReason::NotRetained);
         }
@@ -292,6 +310,7 @@ impl<M: Weight> Line<M> {
 
     /// Decides everything that is undecided: the line is about to be forgotten.
     pub(super) fn give_up(&mut self, around: &mut Surroundings<'_, M>) {
+        self.fix_base(around, self.base);
         self.lose(around, 0, u64::MAX, LossReason::Overflow);
         self.give_up_claims(around);
     }
@@ -301,6 +320,9 @@ impl<M: Weight> Line<M> {
         self.gaps.shift(away, now);
         self.progress = self.progress.saturating_add(away).min(now);
         self.heard = self.heard.saturating_add(away).min(now);
+        if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
+            *until = until.saturating_add(away);
+        }
         self.asked = None;
         self.nobody = 0;
         self.ask_after = ask_after;

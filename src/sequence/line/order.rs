@@ -21,7 +21,7 @@ impl<M: Weight> Line<M> {
         is_repaired: bool,
         gap_before: u64,
     ) {
-        let is_blocked = self.gaps.first().is_some_and(|gap| gap.from < seq);
+        let is_blocked = self.join.is_some() || self.gaps.first().is_some_and(|gap| gap.from < seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
         if !is_ordered || !is_blocked {
             self.deliver(around, seq, message, is_repaired, gap_before);
@@ -30,6 +30,11 @@ impl<M: Weight> Line<M> {
         let bytes = message.weight();
         let is_full = self.hold_room(around.options) == 0
             || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
+        if is_full && self.join.is_some() {
+            // The order cannot wait any longer for where it begins.
+            self.fix_base(around, self.base);
+            return self.settle(around, seq, message, is_repaired, gap_before);
+        }
         if is_full {
             // Given up for the bound and asked for again when there is room.
             self.gaps.open_local(seq, around.now);
@@ -94,6 +99,9 @@ impl<M: Weight> Line<M> {
 
     /// Delivers what was held for numbers that are decided now.
     pub(super) fn release(&mut self, around: &mut Surroundings<'_, M>) {
+        if self.join.is_some() {
+            return;
+        }
         let blocked_from = self.gaps.first().map_or(u64::MAX, |gap| gap.from);
         while let Some(entry) = self.held.first_entry() {
             if *entry.key() > blocked_from {
