@@ -9,14 +9,20 @@ use natseq::jitter::Jitter;
 const PATH_TIME_MAX: Duration = Duration::from_millis(3);
 /// The same where packets overtake each other.
 const UNORDERED_PATH_TIME_MAX: Duration = Duration::from_millis(20);
+/// How much later than the others a straggler comes.
+const STRAGGLER_TIME: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone)]
 pub(super) struct LinkPlan {
     pub(super) loss: f64,
     pub(super) duplication: f64,
     pub(super) is_fifo: bool,
+    /// How many packets are overtaken by those behind them, on a path that keeps order otherwise.
+    pub(super) stragglers: f64,
     /// Everything is lost from the first moment until before the second, and nobody is told.
     pub(super) blackouts: Vec<(Duration, Duration)>,
+    /// Packets, by their number and in ascending order, that nothing bad happens to.
+    pub(super) spared: Vec<u64>,
 }
 
 impl LinkPlan {
@@ -37,12 +43,23 @@ pub(super) struct Path {
     pub(super) is_request: bool,
 }
 
+/// What happens to a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Arrives,
+    ArrivesTwice,
+    IsLost,
+}
+
 /// Packets on their way.
 #[derive(Debug)]
 pub(super) struct Link<P> {
     plan: LinkPlan,
     jitter: Jitter,
     packets: BTreeMap<(Duration, u64), P>,
+    posted: u64,
+    /// Those that were lost or doubled, by their number.
+    harmed: Vec<u64>,
     count: u64,
     /// When the last packet of each path arrives.
     last: BTreeMap<Path, Duration>,
@@ -54,23 +71,28 @@ impl<P: Clone> Link<P> {
             plan,
             jitter: Jitter::new(seed),
             packets: BTreeMap::new(),
+            posted: 0,
+            harmed: Vec::new(),
             count: 0,
             last: BTreeMap::new(),
         }
     }
 
     /// Sends a packet; it arrives never, once or twice.
-    pub(super) fn post(&mut self, now: Duration, path: Path, packet: &P) {
-        let mut blackouts = self.plan.blackouts.iter();
-        let is_dark = blackouts.any(|(from, to)| (*from..*to).contains(&now));
-        if self.jitter.hits(self.plan.loss) || is_dark {
-            return;
-        }
-        let is_doubled = self.jitter.hits(self.plan.duplication);
-        for _ in 0..=usize::from(is_doubled) {
+    pub(super) fn post(&mut self, now: Duration, path: Path, packet: &P) -> Fate {
+        self.posted += 1;
+        let fate = self.fate(now);
+        let times = match fate {
+            Fate::IsLost => 0,
+            Fate::Arrives => 1,
+            Fate::ArrivesTwice => 2,
+        };
+        for _ in 0..times {
             let time = 0.05 + 0.95 * self.jitter.unit();
             let mut arrival = now + self.plan.path_time_max().mul_f64(time);
-            if self.plan.is_fifo {
+            if self.plan.stragglers > 0.0 && self.jitter.hits(self.plan.stragglers) {
+                arrival += STRAGGLER_TIME.mul_f64(self.jitter.unit());
+            } else if self.plan.is_fifo {
                 let last = self.last.entry(path).or_default();
                 arrival = arrival.max(*last);
                 *last = arrival;
@@ -78,6 +100,24 @@ impl<P: Clone> Link<P> {
             self.count += 1;
             self.packets.insert((arrival, self.count), packet.clone());
         }
+        fate
+    }
+
+    fn fate(&mut self, now: Duration) -> Fate {
+        let mut blackouts = self.plan.blackouts.iter();
+        let is_dark = blackouts.any(|(from, to)| (*from..*to).contains(&now));
+        let fate = if self.jitter.hits(self.plan.loss) || is_dark {
+            Fate::IsLost
+        } else if self.jitter.hits(self.plan.duplication) {
+            Fate::ArrivesTwice
+        } else {
+            return Fate::Arrives;
+        };
+        if self.plan.spared.binary_search(&self.posted).is_ok() {
+            return Fate::Arrives;
+        }
+        self.harmed.push(self.posted);
+        fate
     }
 
     /// The next packet that has arrived.
@@ -89,5 +129,10 @@ impl<P: Clone> Link<P> {
     /// When the next packet arrives.
     pub(super) fn next(&self) -> Option<Duration> {
         self.packets.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Packets that were lost or doubled, by their number.
+    pub(super) fn harmed(&self) -> &[u64] {
+        &self.harmed
     }
 }

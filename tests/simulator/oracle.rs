@@ -8,8 +8,10 @@ use std::time::Duration;
 use natseq::sequence::{
     Delivery, Event, Heartbeat, HeartbeatKind, LineStatistics, LossReason, Receiver, Weight,
 };
+use natseq::subject::Filter;
 
-use super::plan::{Plan, ReceiverPlan};
+use super::peers::Truth;
+use super::plan::{Bounds, Plan, ReceiverPlan, SourcePlan};
 
 /// One run of one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +50,7 @@ impl Weight for Tag {
 /// What is true of a run now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fact {
+    pub(super) began: Duration,
     pub(super) taken: u64,
     pub(super) trail: u64,
     pub(super) is_closed: bool,
@@ -58,13 +61,23 @@ pub(super) struct Fact {
 #[derive(Debug)]
 pub(super) struct Oracle {
     delivery: Delivery,
+    joined: Duration,
+    filter: Filter,
+    is_shared: bool,
     is_fifo: bool,
+    /// Whether nothing arrives twice or out of order, so that even a forgotten run's numbers do not.
+    is_exact: bool,
     /// Whether it waits long enough for what is late.
     is_patient: bool,
     is_lossless: bool,
+    bounds: Option<Bounds>,
+    /// The scope of each name.
+    scopes: BTreeMap<usize, Filter>,
     runs: BTreeMap<Run, Account>,
-    /// Conflicts that are due: they are told as soon as the packet is handled.
-    conflicts: Vec<Run>,
+    /// What was delivered of runs that were forgotten since.
+    graves: BTreeMap<Run, BTreeSet<u64>>,
+    /// News of runs that should have ended: how often they came, and how often that was told.
+    conflicts: BTreeMap<Run, (u64, u64)>,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
 }
@@ -72,10 +85,14 @@ pub(super) struct Oracle {
 /// One run as the receiver should see it.
 #[derive(Debug, Default)]
 struct Account {
-    /// The first number owed: that of the first contact.
-    base: u64,
+    /// Where the numbers owed begin: at the first contact, or where the receiver can prove that
+    /// it was there before the source.
+    base_max: u64,
+    base_min: u64,
     /// The highest number that anything which arrived has named.
     known: u64,
+    heard: Duration,
+    next: Duration,
     is_superseded: bool,
     is_end_known: bool,
     arrived: BTreeSet<u64>,
@@ -97,32 +114,48 @@ enum Outcome {
 
 impl Oracle {
     pub(super) fn new(plan: &Plan, own: &ReceiverPlan) -> Self {
+        let is_fifo = plan.link.is_fifo && plan.link.stragglers == 0.0;
+        let scope = |source: &SourcePlan| (source.name, Filter::new(source.scope).unwrap());
         Self {
             delivery: own.delivery,
-            is_fifo: plan.link.is_fifo,
-            is_patient: plan.link.is_fifo || plan.grace > plan.link.path_time_max(),
+            joined: own.joins_at,
+            filter: Filter::new(own.filter).unwrap(),
+            is_shared: own.is_shared,
+            is_fifo,
+            is_exact: is_fifo && plan.link.duplication == 0.0,
+            is_patient: is_fifo || plan.grace > plan.link.path_time_max(),
             is_lossless: plan.is_lossless,
+            bounds: plan.bounds,
+            scopes: plan.sources.iter().map(scope).collect(),
             runs: BTreeMap::new(),
-            conflicts: Vec::new(),
+            graves: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             first_gap: None,
         }
     }
 
     /// Data or a repair is about to be handed over. Returns true when it must not pass for a copy.
-    pub(super) fn expect_message(&mut self, tag: Tag, is_repair: bool) -> bool {
+    pub(super) fn expect_message(
+        &mut self,
+        now: Duration,
+        tag: Tag,
+        is_repair: bool,
+        fact: Fact,
+    ) -> bool {
         let Tag { run, seq } = tag;
-        if !is_repair && !self.meet(run, seq, true) {
+        if !is_repair && !self.meet(run, seq, true, fact) {
             return false;
         }
         let Some(account) = self.runs.get_mut(&run) else {
             return false;
         };
+        account.heard = now;
         if account.is_superseded && seq > account.known {
-            self.conflicts.push(run);
+            self.conflicts.entry(run).or_default().0 += 1;
             return false;
         }
         account.known = account.known.max(seq);
-        let is_first = account.arrived.insert(seq) && seq >= account.base;
+        let is_first = account.arrived.insert(seq) && seq >= account.base_max;
         let outcome = account.outcomes.get(&seq);
         if is_first && !is_repair {
             let is_wrong = self.is_fifo && account.suspected.contains(&seq);
@@ -137,7 +170,14 @@ impl Oracle {
     }
 
     /// A heartbeat is about to be handed over.
-    pub(super) fn expect_heartbeat(&mut self, run: Run, heartbeat: &Heartbeat, is_answer: bool) {
+    pub(super) fn expect_heartbeat(
+        &mut self,
+        now: Duration,
+        run: Run,
+        heartbeat: &Heartbeat,
+        is_answer: bool,
+        fact: Fact,
+    ) {
         if let Some(prior) = heartbeat.prior {
             let epoch = prior.epoch;
             if let Some(account) = self.runs.get_mut(&Run { epoch, ..run }) {
@@ -146,7 +186,7 @@ impl Oracle {
             }
         }
         let is_end = heartbeat.kind == HeartbeatKind::End;
-        if !is_answer && !self.meet(run, heartbeat.lead + 1, !is_end) {
+        if !is_answer && !self.meet(run, heartbeat.lead + 1, !is_end, fact) {
             return;
         }
         let earlier = self.runs.iter_mut().filter(|_| !is_answer);
@@ -154,28 +194,32 @@ impl Oracle {
             account.is_superseded |= other.source == run.source && other.epoch < run.epoch;
         }
         if let Some(account) = self.runs.get_mut(&run) {
+            (account.heard, account.next) = (now, heartbeat.next);
             account.known = account.known.max(heartbeat.lead);
             account.is_end_known |= is_end;
         }
     }
 
     /// A run makes contact. Returns false when it is not to be heard, for a later one was.
-    fn meet(&mut self, run: Run, first: u64, is_news: bool) -> bool {
+    fn meet(&mut self, run: Run, first: u64, is_news: bool, fact: Fact) -> bool {
         if self.runs.contains_key(&run) {
             return true;
         }
         let others = self.runs.keys().filter(|other| other.source == run.source);
-        let base = match others.max() {
+        let base_max = match others.max() {
             Some(latest) if latest.epoch > run.epoch => {
-                self.conflicts.extend(is_news.then_some(run));
+                self.conflicts.entry(run).or_default().0 += u64::from(is_news);
                 return false;
             }
             Some(_) => 1,
             None => first,
         };
+        let was_forgotten = self.graves.contains_key(&run);
+        let was_there = self.joined <= fact.began && !was_forgotten;
         let account = Account {
-            base,
-            known: base - 1,
+            base_max,
+            base_min: if was_there { 1 } else { base_max },
+            known: base_max - 1,
             ..Account::default()
         };
         self.runs.insert(run, account);
@@ -183,13 +227,18 @@ impl Oracle {
     }
 
     /// The receiver tells something.
-    pub(super) fn hear(&mut self, now: Duration, event: Event<Tag>, fact: impl Fn(Run) -> Fact) {
+    pub(super) fn hear(&mut self, now: Duration, event: Event<Tag>, truth: Truth<'_>) {
         match event {
             Event::Message { message, origin } => {
                 let seq = origin.seq;
                 let tag = Tag::new(origin.source.as_str(), origin.epoch, seq);
                 assert_eq!(message, tag, "I1: the message is the one with the number");
                 let run = tag.run;
+                let subject = truth.subject(tag).as_bytes();
+                assert!(
+                    self.filter.matches(subject),
+                    "I10: {tag:?} is not asked for"
+                );
                 let is_ordered = self.delivery == Delivery::Ordered;
                 let account = self.decide(run, seq, Outcome::Delivered);
                 account.delivered += 1;
@@ -209,7 +258,7 @@ impl Oracle {
                 to,
             } => {
                 let run = Run::new(source.as_str(), epoch);
-                let lead = fact(run).taken;
+                let lead = truth.fact(run).taken;
                 assert!(from <= to && to <= lead, "I2: gap {from}-{to} after {lead}");
                 let account = self.account(run);
                 for seq in from..=to {
@@ -228,7 +277,7 @@ impl Oracle {
                 reason,
             } => {
                 let run = Run::new(source.as_str(), epoch);
-                let fact = fact(run);
+                let fact = truth.fact(run);
                 let lead = fact.taken;
                 assert!(
                     from <= to && to <= lead,
@@ -236,6 +285,9 @@ impl Oracle {
                 );
                 self.check_reason(run, to, reason, fact);
                 for seq in from..=to {
+                    let subject = truth.subject(Tag { run, seq }).as_bytes();
+                    let is_mine = self.filter.matches(subject) && !self.is_shared;
+                    assert!(is_mine, "I10: {seq} of {run:?} was never meant for it");
                     self.decide(run, seq, Outcome::Lost(reason)).lost += 1;
                 }
             }
@@ -248,7 +300,10 @@ impl Oracle {
                 let run = Run::new(source.as_str(), epoch);
                 let earlier = |other: &&Run| other.source == run.source && other.epoch < epoch;
                 let latest = self.runs.keys().filter(earlier).max();
-                assert_eq!(previous, latest.map(|run| run.epoch), "I15: before {run:?}");
+                // A table that is too small forgets what was before.
+                if self.bounds.is_none() {
+                    assert_eq!(previous, latest.map(|run| run.epoch), "I15: before {run:?}");
+                }
                 let account = self.account(run);
                 assert!(!account.is_started, "I15: {run:?} begins twice");
                 account.is_started = true;
@@ -259,7 +314,7 @@ impl Oracle {
                 last_seq,
             } => {
                 let run = Run::new(source.as_str(), epoch);
-                let fact = fact(run);
+                let fact = truth.fact(run);
                 let is_true = fact.is_closed && last_seq == fact.taken;
                 assert!(is_true, "I1: {run:?} has not ended at {last_seq}: {fact:?}");
                 let account = self.account(run);
@@ -268,13 +323,29 @@ impl Oracle {
             }
             Event::Conflict { source, epoch } => {
                 let run = Run::new(source.as_str(), epoch);
-                let found = self.conflicts.iter().position(|due| *due == run);
-                let found = found.unwrap_or_else(|| panic!("I15: no conflict with {run:?}"));
-                self.conflicts.remove(found);
+                let (came, told) = self.conflicts.entry(run).or_default();
+                *told += 1;
+                assert!(told <= came, "I15: no conflict with {run:?}");
             }
-            Event::SourceSilent { .. } => {}
+            Event::SourceSilent { source, epoch } => {
+                let run = Run::new(source.as_str(), epoch);
+                let account = self.account(run);
+                let promise = account.heard + account.next * 2;
+                assert!(
+                    now >= promise,
+                    "{run:?} promised to be heard by {promise:?}"
+                );
+            }
             Event::Unsequenced { .. } => panic!("every message has a stamp"),
-            Event::SourceEvicted { .. } => panic!("I11: there is room for every source"),
+            Event::SourceEvicted { source, epoch } => {
+                assert!(self.bounds.is_some(), "I11: there is room for every source");
+                let run = Run::new(source.as_str(), epoch);
+                let account = self.runs.remove(&run).unwrap();
+                let is_delivered = |(_, outcome): &(_, _)| *outcome == Outcome::Delivered;
+                let delivered = account.outcomes.into_iter().filter(is_delivered);
+                let grave = self.graves.entry(run).or_default();
+                grave.extend(delivered.map(|(seq, _)| seq));
+            }
             event => panic!("unknown to the simulator: {event:?}"),
         }
     }
@@ -291,49 +362,99 @@ impl Oracle {
     /// Something was handled and every event was taken.
     pub(super) fn check(&self, receiver: &Receiver<Tag>) {
         Self::check_accounts(receiver);
-        let conflicts = &self.conflicts;
-        assert!(conflicts.is_empty(), "I15: untold conflicts {conflicts:?}");
         let mut count = 0;
         for line in receiver.statistics() {
-            count += 1;
             let run = Run::new(line.source.as_str(), line.epoch);
+            count += 1;
             let account = self.runs.get(&run);
             let account = account.unwrap_or_else(|| panic!("I2: {run:?} was never heard"));
-            let due = (account.base, account.known);
-            assert_eq!((line.base, line.highest), due, "I1: what {line:?} is owed");
             let told = (account.delivered, account.repaired, account.lost);
             let counted = (line.delivered, line.repaired, line.lost);
             assert_eq!(counted, told, "I4: what was told of {line:?}");
             assert!(account.is_started, "I15: {run:?} was not announced");
+            if !self.is_owed_all(run) {
+                continue;
+            }
+            let bases = account.base_min..=account.base_max;
+            assert!(
+                bases.contains(&line.base),
+                "I1: {line:?} begins at {bases:?}"
+            );
+            assert_eq!(line.highest, account.known, "I1: what {line:?} is owed");
             let is_end_due = account.is_end_known && line.undecided == 0;
             assert_eq!(account.is_end_told, is_end_due, "I1: the end of {line:?}");
+            let has_claims = line.unverifiable == 0 && self.delivery != Delivery::Ordered;
+            if self.bounds.is_some() && has_claims {
+                self.check_gaps(&line, account);
+            }
         }
         assert_eq!(count, self.runs.len(), "I1: every run that was heard");
+        let sources_max = self.bounds.map_or(usize::MAX, |bounds| bounds.sources_max);
+        assert!(count <= sources_max, "I11: {count} runs");
     }
 
-    /// Everything is over; `fact` says what is true of a run.
-    pub(super) fn check_end(&self, lines: &[LineStatistics], fact: impl Fn(Run) -> Fact) {
+    /// I11: ranges of undecided numbers are gaps.
+    fn check_gaps(&self, line: &LineStatistics, account: &Account) {
+        let is_open = |seq: &u64| !account.outcomes.contains_key(seq);
+        let is_start = |seq: &u64| is_open(seq) && (*seq == line.base || !is_open(&(seq - 1)));
+        let gaps = (line.base..=line.highest).filter(is_start).count();
+        let bound = self.bounds.map_or(usize::MAX, |bounds| bounds.gaps_max);
+        assert!(gaps <= bound, "I11: {gaps} gaps, {line:?}");
+    }
+
+    /// Everything is over.
+    pub(super) fn check_end(&self, lines: &[LineStatistics], truth: Truth<'_>) {
         for line in lines {
             let run = Run::new(line.source.as_str(), line.epoch);
+            let fact = truth.fact(run);
             assert_eq!(line.undecided, 0, "I1: {line:?}");
-            let outcomes = &self.runs[&run].outcomes;
-            let open = (line.base..=line.highest).filter(|seq| !outcomes.contains_key(seq));
+            let account = &self.runs[&run];
+            if !self.is_owed_all(run) {
+                self.check_share(run, account);
+                continue;
+            }
+            let open = (line.base..=line.highest).filter(|seq| !account.outcomes.contains_key(seq));
             assert_eq!(
                 open.count() as u64,
                 line.unverifiable,
                 "I1: no outcome, {line:?}"
             );
-            let may_lose = self.delivery == Delivery::DetectOnly || fact(run).is_crashed;
+            let may_lose = self.delivery == Delivery::DetectOnly || fact.is_crashed;
+            let is_all = line.highest == fact.taken || !fact.is_closed || !self.is_lossless;
+            assert!(is_all || account.is_superseded, "I1: {fact:?} and {line:?}");
             let has_claims = line.unverifiable == 0 || may_lose || !self.is_lossless;
             assert!(has_claims, "I5: given up without a claim, {line:?}");
         }
+        for (run, (came, told)) in &self.conflicts {
+            assert!(
+                *came == 0 || *told > 0,
+                "I15: a conflict with {run:?} is not told"
+            );
+        }
+    }
+
+    /// I1, where nobody knows what else is owed: what arrives is delivered.
+    fn check_share(&self, run: Run, account: &Account) {
+        for seq in account.arrived.iter().filter(|_| self.is_fifo) {
+            let outcome = account.outcomes.get(seq);
+            let is_delivered = outcome == Some(&Outcome::Delivered);
+            assert!(
+                is_delivered,
+                "I10: {seq} of {run:?} arrived, and is {outcome:?}"
+            );
+        }
+    }
+
+    /// Whether every number of a run is meant for the receiver.
+    fn is_owed_all(&self, run: Run) -> bool {
+        !self.is_shared && self.scopes[&run.source].is_subset_of(&self.filter)
     }
 
     fn check_reason(&self, run: Run, to: u64, reason: LossReason, fact: Fact) {
         let detects = self.delivery == Delivery::DetectOnly;
         let is_missing = reason == LossReason::Missing;
-        assert_eq!(
-            is_missing, detects,
+        assert!(
+            is_missing == detects || reason == LossReason::Overflow,
             "I1: {reason} of {run:?}, by {:?}",
             self.delivery
         );
@@ -344,12 +465,18 @@ impl Oracle {
         );
         let is_gone = reason != LossReason::NotRetained || to < fact.trail;
         assert!(is_gone, "I5: {to} of {run:?} is retained, {fact:?}");
-        assert_ne!(reason, LossReason::Overflow, "I11: no table is full");
+        let has_room = self.bounds.is_none();
+        let is_full = reason == LossReason::Overflow;
+        assert!(!is_full || !has_room, "I11: no table is full");
     }
 
     fn decide(&mut self, run: Run, seq: u64, outcome: Outcome) -> &mut Account {
+        let is_back = self.is_exact && outcome == Outcome::Delivered;
+        let grave = self.graves.get(&run).filter(|_| is_back);
+        let is_twice = grave.is_some_and(|grave| grave.contains(&seq));
+        assert!(!is_twice, "I3: {seq} of {run:?}, which was forgotten");
         let account = self.account(run);
-        let owed = account.base..=account.known;
+        let owed = account.base_min..=account.known;
         assert!(
             owed.contains(&seq),
             "I1: {seq} of {run:?} is not owed, {owed:?}"

@@ -1,22 +1,22 @@
 //! Who is at the ends of the link, and what they send each other.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use natseq::sequence::{
-    Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd, Reply, ReplyBody,
-    RetentionLimits, SendError, Sender, SenderOptions, SourceName, Stamp,
+    ControlSubjects, Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd, Reply,
+    ReplyBody, RetentionLimits, SendError, Sender, SenderOptions, SourceName, Stamp,
 };
 use natseq::subject::Filter;
 
 use super::oracle::{Fact, Oracle, Run, Tag};
 use super::plan::{Plan, ReceiverPlan, SourcePlan};
 
-const SUBJECT: &str = "d.x";
 const BODY_BYTES_MAX: usize = 1 << 10;
 
 /// A source through all its runs; runs that have ended still serve repairs.
 pub(super) struct Source {
-    pub(super) index: usize,
     pub(super) plan: SourcePlan,
     pub(super) is_up: bool,
     /// Counts ups and downs: what is on its way belongs to one connection.
@@ -30,6 +30,9 @@ pub(super) struct Source {
 
 pub(super) struct SourceRun {
     pub(super) sender: Sender,
+    pub(super) began: Duration,
+    /// The subject of each message.
+    pub(super) subjects: Vec<&'static str>,
     /// Stamped while there was no connection.
     pub(super) pending: Vec<(Vec<u8>, Tag)>,
     pub(super) on_wire: u64,
@@ -42,6 +45,12 @@ pub(super) struct SourceRun {
 
 pub(super) struct Subscriber {
     pub(super) plan: ReceiverPlan,
+    pub(super) filter: Filter,
+    /// Where it listens for heartbeats.
+    pub(super) heartbeats: Filter,
+    /// The runs that it has asked, by the number it gave them.
+    pub(super) asked: BTreeMap<u64, Run>,
+    pub(super) ranges_asked: u64,
     pub(super) receiver: Receiver<Tag>,
     pub(super) is_up: bool,
     pub(super) connection: u64,
@@ -92,15 +101,46 @@ pub(super) enum Body {
     },
 }
 
+impl fmt::Display for Body {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data { stamp, .. } => write!(out, "data {}", stamp.escape_ascii()),
+            Self::Beat { stamp, heartbeat } => {
+                write!(out, "heartbeat {}: {heartbeat:?}", stamp.escape_ascii())
+            }
+            Self::Request {
+                epoch,
+                line,
+                payload,
+            } => {
+                let text = payload.escape_ascii();
+                write!(out, "request {line} to {epoch}: {text}")
+            }
+            Self::Repair { line, stamp, .. } => {
+                write!(out, "repair for {line}: {}", stamp.escape_ascii())
+            }
+            Self::Answer {
+                line,
+                stamp,
+                heartbeat,
+            } => {
+                let stamp = stamp.escape_ascii();
+                write!(out, "answer for {line}: {stamp}, {heartbeat:?}")
+            }
+            Self::End { line, end } => write!(out, "end for {line}: {end:?}"),
+            Self::Nobody { line } => write!(out, "nobody listens to {line}"),
+        }
+    }
+}
+
 impl Source {
-    pub(super) const fn new(index: usize, plan: SourcePlan) -> Self {
+    pub(super) fn new(plan: SourcePlan) -> Self {
         Self {
-            index,
-            plan,
             is_up: true,
             connection: 0,
             runs: Vec::new(),
-            acts_at: Duration::from_millis(5),
+            acts_at: plan.begins_at,
+            plan,
             is_done: false,
             last_sent: Duration::ZERO,
         }
@@ -108,14 +148,20 @@ impl Source {
 
     pub(super) fn begin_run(&mut self, plan: &Plan, seed: u64, now: Duration) {
         let before = self.runs.last().filter(|run| !run.is_crashed);
-        let name = SourceName::new(&format!("s{}", self.index)).unwrap();
-        let epoch = 1_000 + self.runs.len() as u64;
-        let mut options = SenderOptions::new(name, epoch, Filter::new(SUBJECT).unwrap());
+        let name = SourceName::new(&format!("s{}", self.plan.name)).unwrap();
+        let count = self.runs.len() as u64;
+        let epoch = if self.plan.steps_back {
+            self.plan.epoch - count
+        } else {
+            self.plan.epoch + count
+        };
+        let mut options = SenderOptions::new(name, epoch, Filter::new(self.plan.scope).unwrap());
         options.prior = before.map(|run| Prior {
             epoch: run.sender.epoch(),
             lead: run.sender.lead(),
         });
         options.linger = plan.linger;
+        options.linger_max = plan.linger * 10;
         options.retention = RetentionLimits {
             messages_max: plan.retained_max,
             age_max: Duration::from_secs(3_600),
@@ -127,6 +173,8 @@ impl Source {
         }
         self.runs.push(SourceRun {
             sender,
+            began: now,
+            subjects: Vec::new(),
             pending: Vec::new(),
             on_wire: 0,
             is_closed: false,
@@ -134,17 +182,44 @@ impl Source {
             beats: 0,
         });
     }
+}
 
-    /// What is true of a run of this source.
-    pub(super) fn fact(&self, epoch: u64) -> Fact {
-        let mut runs = self.runs.iter();
-        let run = runs.find(|run| run.sender.epoch() == epoch).unwrap();
+/// All sources, for whoever wants to know what is true.
+#[derive(Clone, Copy)]
+pub(super) struct Truth<'a>(pub(super) &'a [Source]);
+
+impl Truth<'_> {
+    /// Where a run is: which source, and which of its runs.
+    pub(super) fn find(self, run: Run) -> Option<(usize, usize)> {
+        let named = self.0.iter().enumerate();
+        let mut named = named.filter(|(_, source)| source.plan.name == run.source);
+        named.find_map(|(index, source)| {
+            let mut runs = source.runs.iter();
+            let found = runs.position(|of| of.sender.epoch() == run.epoch);
+            Some((index, found?))
+        })
+    }
+
+    pub(super) fn fact(self, run: Run) -> Fact {
+        let run = self.run(run);
         Fact {
+            began: run.began,
             taken: run.sender.lead(),
             trail: run.sender.trail(),
             is_closed: run.is_closed,
             is_crashed: run.is_crashed,
         }
+    }
+
+    pub(super) fn subject(self, tag: Tag) -> &'static str {
+        let index = usize::try_from(tag.seq - 1).unwrap();
+        self.run(tag.run).subjects[index]
+    }
+
+    fn run(&self, run: Run) -> &SourceRun {
+        let found = self.find(run);
+        let (index, run) = found.unwrap_or_else(|| panic!("there is no {run:?}"));
+        &self.0[index].runs[run]
     }
 }
 
@@ -154,22 +229,26 @@ impl SourceRun {
     }
 
     /// Stamps one message into the pending buffer.
-    pub(super) fn stamp(&mut self, source: usize, now: Duration) {
+    pub(super) fn stamp(&mut self, name: usize, subject: &'static str, now: Duration) {
         let (epoch, seq) = (self.sender.epoch(), self.sender.lead() + 1);
-        let payload = format!("{source}.{epoch}.{seq}");
-        let message = outgoing(payload.as_bytes());
+        let payload = format!("{name} {epoch} {seq} {subject}");
+        let message = outgoing(subject, payload.as_bytes());
         let mut line = Vec::new();
         let stamped = self.sender.stamp(now, &message, BODY_BYTES_MAX, &mut line);
         assert_eq!(stamped, Ok(seq), "I9: numbers rise by one");
         self.beats = 0;
-        let run = Run { source, epoch };
+        self.subjects.push(subject);
+        let run = Run {
+            source: name,
+            epoch,
+        };
         self.pending.push((value(&line), Tag { run, seq }));
     }
 
     /// Tries to send what is too large.
     pub(super) fn stamp_in_vain(&mut self, now: Duration) {
         let before = (self.sender.lead(), self.sender.trail());
-        let message = outgoing(&[b'x'; BODY_BYTES_MAX]);
+        let message = outgoing("d.x", &[b'x'; BODY_BYTES_MAX]);
         let mut line = Vec::new();
         let refused = self.sender.stamp(now, &message, BODY_BYTES_MAX, &mut line);
         let is_refused = matches!(refused, Err(SendError::TooLarge { .. }));
@@ -181,13 +260,24 @@ impl SourceRun {
 
 impl Subscriber {
     pub(super) fn new(plan: &Plan, own: &ReceiverPlan, seed: u64) -> Self {
-        let mut options = ReceiverOptions::new(Filter::new("d.>").unwrap());
+        let filter = Filter::new(own.filter).unwrap();
+        let mut options = ReceiverOptions::new(filter.clone());
         options.delivery = own.delivery;
+        options.is_shared = own.is_shared;
         options.hold_messages_max = own.hold_messages_max;
         options.grace = plan.grace;
         options.unsettled_grace = plan.grace.max(options.unsettled_grace);
+        if let Some(bounds) = plan.bounds {
+            options.sources_max = bounds.sources_max;
+            options.gaps_max = bounds.gaps_max;
+            options.hold_bytes_max = bounds.hold_bytes_max;
+        }
         Self {
             plan: own.clone(),
+            heartbeats: ControlSubjects::default().heartbeats(&filter).unwrap(),
+            filter,
+            asked: BTreeMap::new(),
+            ranges_asked: 0,
             receiver: Receiver::new(options, seed, Duration::ZERO),
             is_up: true,
             connection: 0,
@@ -203,9 +293,9 @@ impl Subscriber {
     }
 }
 
-const fn outgoing(payload: &[u8]) -> Outgoing<'_> {
+const fn outgoing<'a>(subject: &'a str, payload: &'a [u8]) -> Outgoing<'a> {
     Outgoing {
-        subject: SUBJECT,
+        subject,
         reply: None,
         headers: b"H: v\r\n",
         payload,
@@ -257,10 +347,9 @@ pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
             heartbeat,
         },
         (None, ReplyBody::Payload(payload)) => {
-            assert_eq!(header("Seq-Subject").as_deref(), Some(SUBJECT.as_bytes()));
             assert_eq!(header("H").as_deref(), Some(&b"v"[..]));
             let text = String::from_utf8(payload).unwrap();
-            let mut parts = text.split('.');
+            let mut parts = text.split(' ');
             let mut next = || parts.next().unwrap().parse::<u64>().unwrap();
             let source = usize::try_from(next()).unwrap();
             let run = Run {
@@ -268,6 +357,8 @@ pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
                 epoch: next(),
             };
             let tag = Tag { run, seq: next() };
+            let subject = parts.next().map(|subject| subject.as_bytes().to_vec());
+            assert_eq!(header("Seq-Subject"), subject);
             Body::Repair { line, stamp, tag }
         }
         (None, body) => panic!("{body:?}"),

@@ -7,28 +7,13 @@ use natseq::sequence::Delivery;
 
 use super::link::LinkPlan;
 
-const MILLI: Duration = Duration::from_millis(1);
-/// Larger than the longest reorder delay.
-const UNORDERED_GRACE: Duration = Duration::from_millis(30);
+pub(super) const MILLI: Duration = Duration::from_millis(1);
 /// Retains everything that a source of the simulator ever sends.
 const UNBOUNDED: usize = 1 << 20;
 /// A source that closes is asked until everybody has everything.
 const LONG_LINGER: Duration = Duration::from_secs(10);
-
-/// What is bad in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
-    Fifo,
-    Unordered,
-    Cuts,
-    SmallRetention,
-    Restarts,
-    Crashes,
-    LateJoiners,
-    DetectOnly,
-    Anything,
-    Tail,
-}
+/// Every source sends below it.
+pub(super) const EVERYTHING: &str = "d.>";
 
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -43,10 +28,21 @@ pub(super) struct Plan {
     pub(super) is_lossless: bool,
     /// I6: these are lost on purpose, and the first gap must be found in time.
     pub(super) tail: Option<Tail>,
+    /// I11: tables that are too small for what comes.
+    pub(super) bounds: Option<Bounds>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct SourcePlan {
+    /// Two sources may have one.
+    pub(super) name: usize,
+    pub(super) begins_at: Duration,
+    /// That of its first run.
+    pub(super) epoch: u64,
+    /// Whether the clock steps back between runs, and with it the epoch.
+    pub(super) steps_back: bool,
+    pub(super) subjects: &'static [&'static str],
+    pub(super) scope: &'static str,
     /// In each run.
     pub(super) messages: u64,
     pub(super) burst: u64,
@@ -58,12 +54,19 @@ pub(super) struct SourcePlan {
     pub(super) crashes: bool,
     /// From the last message to the end of the run.
     pub(super) rest: Duration,
+    /// Numbers whose data is lost on purpose.
+    pub(super) lost: Vec<u64>,
+    /// A number whose repairs are lost until then.
+    pub(super) unlucky: Option<(u64, Duration)>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct ReceiverPlan {
     pub(super) delivery: Delivery,
     pub(super) joins_at: Duration,
+    pub(super) filter: &'static str,
+    /// Shares its messages with all others that do.
+    pub(super) is_shared: bool,
     pub(super) hold_messages_max: usize,
 }
 
@@ -91,48 +94,32 @@ pub(super) struct Tail {
     pub(super) first: Duration,
 }
 
-impl Plan {
-    pub(super) fn new(group: Group, seed: u64) -> Self {
-        let mut jitter = Jitter::new(seed ^ ((group as u64 + 1) << 48));
-        let mut plan = Self::ordinary(&mut jitter);
-        match group {
-            Group::Fifo => {}
-            Group::Unordered => plan.reorder(),
-            Group::Cuts => plan.cut(&mut jitter),
-            Group::SmallRetention => plan.forget(&mut jitter),
-            Group::Restarts => {
-                plan.restart(2 + jitter.below(2), false);
-                if jitter.hits(0.3) {
-                    plan.cut(&mut jitter);
-                }
-            }
-            Group::Crashes => plan.restart(2 + jitter.below(2), true),
-            Group::LateJoiners => plan.join_late(&mut jitter),
-            Group::DetectOnly => {
-                for receiver in &mut plan.receivers {
-                    receiver.delivery = Delivery::DetectOnly;
-                }
-            }
-            Group::Anything => plan.mix(&mut jitter),
-            Group::Tail => plan.watch_tail(&mut jitter),
-        }
-        plan
-    }
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) sources_max: usize,
+    pub(super) gaps_max: usize,
+    pub(super) hold_bytes_max: usize,
+}
 
-    fn ordinary(jitter: &mut Jitter) -> Self {
+impl Plan {
+    /// Some sources and receivers, and a link that keeps order, loses and doubles.
+    pub(super) fn ordinary(jitter: &mut Jitter) -> Self {
         let loss = if jitter.hits(0.1) {
             0.0
         } else {
             jitter.unit() * 0.5
         };
+        let sources = 0..=number(jitter, 3);
         Self {
-            sources: (0..=jitter.below(3)).map(|_| source(jitter)).collect(),
+            sources: sources.map(|name| source(jitter, name)).collect(),
             receivers: (0..=jitter.below(3)).map(|_| receiver(jitter)).collect(),
             link: LinkPlan {
                 loss,
                 duplication: jitter.unit() * 0.2,
                 is_fifo: true,
+                stragglers: 0.0,
                 blackouts: Vec::new(),
+                spared: Vec::new(),
             },
             cuts: Vec::new(),
             grace: Duration::ZERO,
@@ -140,109 +127,25 @@ impl Plan {
             linger: LONG_LINGER,
             is_lossless: true,
             tail: None,
-        }
-    }
-
-    fn reorder(&mut self) {
-        self.link.is_fifo = false;
-        self.grace = UNORDERED_GRACE;
-    }
-
-    /// All cuts and blackouts together are shorter than the gap timeout.
-    fn cut(&mut self, jitter: &mut Jitter) {
-        for _ in 0..=jitter.below(4) {
-            let index = number(jitter, 3);
-            let victim = if jitter.hits(0.5) {
-                Victim::Source(index)
-            } else {
-                Victim::Receiver(index)
-            };
-            let (at, time) = (millis(jitter, 0, 1_500), millis(jitter, 1, 900));
-            self.cuts.push(Cut { at, time, victim });
-        }
-        if jitter.hits(0.5) {
-            let (at, time) = (millis(jitter, 0, 1_500), millis(jitter, 1, 700));
-            self.link.blackouts.push((at, at + time));
-        }
-        self.link.loss = self.link.loss.min(0.35);
-    }
-
-    fn forget(&mut self, jitter: &mut Jitter) {
-        self.retained_max = 2 + number(jitter, 31);
-        self.linger = millis(jitter, 100, 3_000);
-        self.is_lossless = false;
-    }
-
-    fn join_late(&mut self, jitter: &mut Jitter) {
-        for receiver in &mut self.receivers {
-            receiver.joins_at = millis(jitter, 0, 800);
-        }
-    }
-
-    fn restart(&mut self, runs: u64, crashes: bool) {
-        for source in &mut self.sources {
-            source.runs = usize::try_from(runs).unwrap();
-            source.messages /= runs;
-            source.crashes = crashes;
-        }
-    }
-
-    fn mix(&mut self, jitter: &mut Jitter) {
-        if jitter.hits(0.5) {
-            self.reorder();
-        }
-        if jitter.hits(0.2) {
-            self.grace = Duration::ZERO;
-        }
-        if jitter.hits(0.5) {
-            self.forget(jitter);
-        }
-        if jitter.hits(0.5) {
-            self.join_late(jitter);
-        }
-        for source in &mut self.sources {
-            source.runs = 1 + number(jitter, 3);
-            source.messages /= source.runs as u64;
-            source.crashes = jitter.hits(0.5);
-        }
-        if jitter.hits(0.5) {
-            self.cut(jitter);
-        } else {
-            self.link.loss = jitter.unit() * 0.6;
-            self.is_lossless &= self.link.loss < 0.5;
-        }
-    }
-
-    fn watch_tail(&mut self, jitter: &mut Jitter) {
-        let pause = [MILLI, MILLI * 7, MILLI * 40, MILLI * 400][number(jitter, 4)];
-        self.sources = vec![SourcePlan {
-            messages: 40,
-            burst: 1,
-            pause,
-            spread: 0.0,
-            runs: 1,
-            crashes: false,
-            rest: Duration::from_secs(20),
-        }];
-        self.tail = Some(Tail {
-            from: 2 + jitter.below(39),
-            beats: u32::try_from(jitter.below(3)).unwrap(),
-            first: (pause * 4).clamp(MILLI * 20, MILLI * 1_000),
-        });
-        self.link.loss = 0.0;
-        if jitter.hits(0.3) {
-            self.reorder();
+            bounds: None,
         }
     }
 }
 
-fn source(jitter: &mut Jitter) -> SourcePlan {
+/// A source with a rhythm of its own.
+pub(super) fn source(jitter: &mut Jitter, name: usize) -> SourcePlan {
     let (messages, burst, pause) = match jitter.below(3) {
         0 => (100, 20, millis(jitter, 10, 40)),
         1 => (100, 1, millis(jitter, 1, 8)),
         _ => (40, 1, millis(jitter, 20, 60)),
     };
     SourcePlan {
+        name,
+        begins_at: Duration::ZERO,
+        epoch: 1_000,
+        steps_back: false,
+        subjects: &["d.x"],
+        scope: "d.x",
         messages,
         burst,
         pause,
@@ -250,22 +153,27 @@ fn source(jitter: &mut Jitter) -> SourcePlan {
         runs: if jitter.hits(0.3) { 2 } else { 1 },
         crashes: false,
         rest: millis(jitter, 0, 120),
+        lost: Vec::new(),
+        unlucky: None,
     }
 }
 
-fn receiver(jitter: &mut Jitter) -> ReceiverPlan {
+/// A receiver of everything, with any kind of delivery.
+pub(super) fn receiver(jitter: &mut Jitter) -> ReceiverPlan {
     let kinds = [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly];
     ReceiverPlan {
         delivery: kinds[number(jitter, 3)],
         joins_at: Duration::ZERO,
+        filter: EVERYTHING,
+        is_shared: false,
         hold_messages_max: 2 + number(jitter, 40),
     }
 }
 
-fn number(jitter: &mut Jitter, bound: u64) -> usize {
+pub(super) fn number(jitter: &mut Jitter, bound: u64) -> usize {
     usize::try_from(jitter.below(bound)).unwrap()
 }
 
-fn millis(jitter: &mut Jitter, from: u64, to: u64) -> Duration {
+pub(super) fn millis(jitter: &mut Jitter, from: u64, to: u64) -> Duration {
     Duration::from_millis(from + jitter.below(to - from))
 }

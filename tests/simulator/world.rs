@@ -4,25 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, RequestKind};
+use natseq::sequence::{Delivery, Event, RequestKind};
 
-use super::link::{Link, Path};
+use super::link::{Fate, Link, Path};
 use super::oracle::{Run, Tag};
-use super::peers::{Body, Packet, Source, Subscriber, read_reply, run_of, seq_of, value};
-use super::plan::{Plan, Victim};
+use super::peers::{Body, Packet, Source, Subscriber, Truth, run_of};
+use super::plan::{EVERYTHING, Plan, Victim};
 
 /// A world that has not come to rest by then never will.
 const TIME_MAX: Duration = Duration::from_secs(300);
-/// How often something too large is published.
-const REFUSED: f64 = 0.05;
 
 pub(super) struct World {
-    plan: Plan,
-    now: Duration,
-    jitter: Jitter,
+    pub(super) plan: Plan,
+    pub(super) now: Duration,
+    pub(super) jitter: Jitter,
     link: Link<Packet>,
-    sources: Vec<Source>,
-    receivers: Vec<Subscriber>,
+    pub(super) sources: Vec<Source>,
+    pub(super) receivers: Vec<Subscriber>,
     /// What happens to connections, by time; true for up.
     changes: BTreeMap<(Duration, usize), (Victim, bool)>,
     /// What was said, when somebody wants to know.
@@ -32,8 +30,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, plan: Plan, is_traced: bool) -> Self {
         let mut jitter = Jitter::new(seed);
-        let sources = plan.sources.iter().cloned().enumerate();
-        let sources = sources.map(|(index, own)| Source::new(index, own));
+        let sources = plan.sources.iter().cloned().map(Source::new);
         let receivers = plan.receivers.iter();
         let receivers = receivers.map(|own| Subscriber::new(&plan, own, jitter.next_u64()));
         let (sources, receivers) = (sources.collect(), receivers.collect());
@@ -54,11 +51,8 @@ impl World {
         }
     }
 
-    /// Runs until everything is at rest; returns what was said, if that was asked for.
-    pub(super) fn run(mut self) -> Vec<String> {
-        for index in 0..self.sources.len() {
-            self.begin_run(index);
-        }
+    /// Runs until everything is at rest.
+    pub(super) fn run(&mut self) {
         loop {
             self.settle();
             if self.is_over() {
@@ -77,7 +71,15 @@ impl World {
             }
         }
         self.judge();
-        self.trace.take().unwrap_or_default()
+    }
+
+    /// What was said, if that was asked for.
+    pub(super) fn story(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    pub(super) const fn link(&self) -> &Link<Packet> {
+        &self.link
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
@@ -108,14 +110,17 @@ impl World {
 
     /// Takes events, and holds the receiver to its account.
     fn drain(&mut self, index: usize) {
-        let (now, sources) = (self.now, &self.sources);
+        let (now, truth) = (self.now, Truth(&self.sources));
         let to = &mut self.receivers[index];
         while let Some(event) = to.receiver.poll_event() {
             if let Some(trace) = &mut self.trace {
                 trace.push(format!("{now:?} receiver {index}: {event:?}"));
             }
-            let fact = |run: Run| sources[run.source].fact(run.epoch);
-            to.oracle.hear(now, event, fact);
+            if let Event::SourceEvicted { source, epoch } = &event {
+                let run = Run::new(source.as_str(), *epoch);
+                to.asked.retain(|_, asked| *asked != run);
+            }
+            to.oracle.hear(now, event, truth);
         }
         to.oracle.check(&to.receiver);
     }
@@ -127,159 +132,34 @@ impl World {
             assert!(may_ask, "receiver {index} may not ask");
             if let RequestKind::Messages(ranges) = &request.kind {
                 assert!(ranges.len() <= 64, "I12: {} ranges", ranges.len());
+                self.receivers[index].ranges_asked += ranges.len() as u64;
             }
             let run = Run::new(request.source.as_str(), request.epoch);
+            let line = request.line;
+            self.receivers[index].asked.insert(line, run);
+            let payload = request.kind.to_payload();
+            assert!(payload.len() <= 1_024, "I12: {} bytes", payload.len());
+            // Nobody listens for a run that never was.
+            let holder = Truth(&self.sources).find(run);
+            let holder = holder.map_or(run.source, |(holder, _)| holder);
+            let epoch = run.epoch;
             let body = Body::Request {
-                epoch: request.epoch,
-                line: request.line,
-                payload: request.kind.to_payload(),
+                epoch,
+                line,
+                payload,
             };
-            self.post(run.source, index, body);
-        }
-    }
-
-    fn speak(&mut self, index: usize, run: usize) {
-        let source = &self.sources[index];
-        if !source.is_up || source.runs[run].is_gone(self.now) {
-            return;
-        }
-        self.beat(index, run);
-        while let Some(reply) = self.sources[index].runs[run].sender.poll_reply(self.now) {
-            let (receiver, body) = read_reply(reply);
-            if let Body::End { end, .. } = &body {
-                let trail = self.sources[index].runs[run].sender.trail();
-                let mut gone = end.gone.iter();
-                assert!(
-                    gone.all(|(_, to)| to < trail),
-                    "I5: what is retained is not gone: {end:?}, trail {trail}"
-                );
-            }
-            if let Body::Answer {
-                stamp, heartbeat, ..
-            } = &body
-            {
-                let written = self.sources[index].runs[run].on_wire;
-                let named = (seq_of(stamp), heartbeat.lead);
-                assert_eq!(named, (written, written), "I8: an answer names its data");
-            }
-            self.post(index, receiver, body);
-        }
-        let sender = &self.sources[index].runs[run].sender;
-        let due = sender.poll_timeout();
-        let is_later = sender.is_finished(self.now) || due.is_none_or(|due| due > self.now);
-        assert!(
-            is_later,
-            "T1: at {:?} source {index} waits for {due:?}",
-            self.now
-        );
-    }
-
-    fn beat(&mut self, index: usize, run: usize) {
-        loop {
-            let of = &mut self.sources[index].runs[run];
-            let Some(heartbeat) = of.sender.poll_heartbeat(self.now) else {
-                return;
-            };
-            let (lead, written) = (heartbeat.lead, of.on_wire);
-            assert!(
-                lead <= written,
-                "I8: {lead} is named and {written} is written"
-            );
-            assert_eq!(lead, written, "I6: a heartbeat names all that is written");
-            of.beats += 1;
-            let beats = of.beats;
-            let stamp = value(&of.sender.stamp_line(lead));
-            let tail = self.plan.tail;
-            if tail.is_some_and(|tail| lead >= tail.from && beats <= tail.beats) {
-                continue;
-            }
-            for receiver in 0..self.receivers.len() {
-                let (stamp, heartbeat) = (stamp.clone(), heartbeat.clone());
-                self.post(index, receiver, Body::Beat { stamp, heartbeat });
-            }
-        }
-    }
-
-    /// A source sends, or ends a run and perhaps begins the next.
-    fn act(&mut self, index: usize) {
-        let source = &mut self.sources[index];
-        if source.is_done || self.now < source.acts_at {
-            return;
-        }
-        let run = source.runs.len() - 1;
-        let of = &mut source.runs[run];
-        let left = source.plan.messages - of.sender.lead();
-        if left == 0 {
-            return self.end_run(index);
-        }
-        for _ in 0..source.plan.burst.min(left) {
-            if self.jitter.hits(REFUSED) {
-                of.stamp_in_vain(self.now);
-            }
-            of.stamp(index, self.now);
-        }
-        source.last_sent = self.now;
-        let spread = source.plan.spread * (2.0 * self.jitter.unit() - 1.0);
-        let pause = if of.sender.lead() < source.plan.messages {
-            source.plan.pause.mul_f64(1.0 + spread)
-        } else {
-            source.plan.rest
-        };
-        source.acts_at = self.now + pause;
-        if source.is_up {
-            self.write_pending(index, run);
-        }
-    }
-
-    fn end_run(&mut self, index: usize) {
-        let source = &mut self.sources[index];
-        source.is_done = source.runs.len() == source.plan.runs;
-        source.acts_at = self.now + source.plan.pause;
-        let is_done = source.is_done;
-        let of = source.runs.last_mut().unwrap();
-        if source.plan.crashes && !is_done {
-            of.is_crashed = true;
-            of.pending.clear();
-            // What was on its way may or may not arrive.
-            source.connection += self.jitter.below(2);
-        } else {
-            of.is_closed = true;
-            of.sender.close(self.now);
-        }
-        if !is_done {
-            self.begin_run(index);
-        }
-    }
-
-    fn begin_run(&mut self, index: usize) {
-        let seed = self.jitter.next_u64();
-        self.sources[index].begin_run(&self.plan, seed, self.now);
-    }
-
-    fn write_pending(&mut self, index: usize, run: usize) {
-        for (stamp, tag) in std::mem::take(&mut self.sources[index].runs[run].pending) {
-            let of = &mut self.sources[index].runs[run];
-            let next = of.on_wire + 1;
-            assert_eq!(seq_of(&stamp), next, "I7: wire order is number order");
-            of.on_wire = next;
-            if self.plan.tail.is_some_and(|tail| next >= tail.from) {
-                continue;
-            }
-            for receiver in 0..self.receivers.len() {
-                let stamp = stamp.clone();
-                self.post(index, receiver, Body::Data { stamp, tag });
-            }
+            self.post(holder, index, body);
         }
     }
 
     /// Puts a packet on the link between a source and a receiver.
-    fn post(&mut self, source: usize, receiver: usize, body: Body) {
+    pub(super) fn post(&mut self, source: usize, receiver: usize, body: Body) {
         let to = &self.receivers[receiver];
         if !to.is_up || self.now < to.plan.joins_at {
             return;
         }
         let connections = (self.sources[source].connection, to.connection);
-        self.note(|| format!("source {source}, receiver {receiver}: {body:?}"));
+        let text = self.trace.is_some().then(|| body.to_string());
         let path = Path {
             source,
             receiver,
@@ -291,7 +171,15 @@ impl World {
             connections,
             body,
         };
-        self.link.post(self.now, path, &packet);
+        let fate = self.link.post(self.now, path, &packet);
+        if let Some(text) = text {
+            let fate = match fate {
+                Fate::Arrives => "",
+                Fate::ArrivesTwice => " (twice)",
+                Fate::IsLost => " (lost)",
+            };
+            self.note(|| format!("source {source}, receiver {receiver}: {text}{fate}"));
+        }
     }
 
     fn arrive(&mut self) {
@@ -331,8 +219,10 @@ impl World {
                 self.hand_over_message(index, Some(line), &stamp, tag);
             }
             Body::Beat { stamp, heartbeat } => {
+                let run = run_of(&stamp);
+                let fact = Truth(&self.sources).fact(run);
                 to.oracle
-                    .expect_heartbeat(run_of(&stamp), &heartbeat, false);
+                    .expect_heartbeat(now, run, &heartbeat, false, fact);
                 to.receiver.handle_heartbeat(now, &stamp, &heartbeat);
             }
             Body::Answer {
@@ -340,7 +230,11 @@ impl World {
                 stamp,
                 heartbeat,
             } => {
-                to.oracle.expect_heartbeat(run_of(&stamp), &heartbeat, true);
+                let run = run_of(&stamp);
+                let fact = Truth(&self.sources).fact(run);
+                if to.asked.contains_key(&line) {
+                    to.oracle.expect_heartbeat(now, run, &heartbeat, true, fact);
+                }
                 to.receiver
                     .handle_heartbeat_answer(now, line, &stamp, &heartbeat);
             }
@@ -348,14 +242,18 @@ impl World {
             Body::Nobody { .. } | Body::Request { .. } => unreachable!("the server has it"),
         }
         let bad = self.receivers[index].receiver.bad_stamps();
-        assert_eq!(bad, 0, "every stamp is good");
+        // Answers for a run that was forgotten meanwhile are of no use.
+        let is_good = bad == 0 || self.plan.bounds.is_some();
+        assert!(is_good, "every stamp is good");
         self.drain(index);
     }
 
     fn hand_over_message(&mut self, index: usize, line: Option<u64>, stamp: &[u8], tag: Tag) {
         let now = self.now;
         let to = &mut self.receivers[index];
-        let is_new = to.oracle.expect_message(tag, line.is_some());
+        let fact = Truth(&self.sources).fact(tag.run);
+        let is_useful = line.is_none_or(|line| to.asked.contains_key(&line));
+        let is_new = is_useful && to.oracle.expect_message(now, tag, line.is_some(), fact);
         let (before, unclaimed) = to.copies(tag.run);
         match line {
             Some(line) => to.receiver.handle_repair(now, line, stamp, tag),
@@ -462,9 +360,9 @@ impl World {
     fn judge(&self) {
         for (index, to) in self.receivers.iter().enumerate() {
             let lines: Vec<_> = to.receiver.statistics().collect();
-            let fact = |run: Run| self.sources[run.source].fact(run.epoch);
-            to.oracle.check_end(&lines, fact);
-            let has_joined = to.plan.joins_at < Duration::from_millis(100);
+            to.oracle.check_end(&lines, Truth(&self.sources));
+            let is_early = to.plan.joins_at < Duration::from_millis(100);
+            let has_joined = is_early && !to.plan.is_shared && to.plan.filter == EVERYTHING;
             assert!(!has_joined || !lines.is_empty(), "somebody was heard");
             let Some(tail) = self.plan.tail else { continue };
             // Heartbeats come one, three, seven first pauses after the last message.
@@ -474,14 +372,6 @@ impl World {
             let found = to.oracle.first_gap;
             let is_found = found.is_some_and(|found| found <= limit);
             assert!(is_found, "I6: {index} found {found:?}, limit {limit:?}");
-        }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(trace) = self.trace.take().filter(|_| std::thread::panicking()) {
-            eprintln!("{:#?}\n{}", self.plan, trace.join("\n"));
         }
     }
 }

@@ -1,0 +1,271 @@
+//! What can go wrong, one group of runs for each.
+
+use std::time::Duration;
+
+use natseq::jitter::Jitter;
+use natseq::sequence::Delivery;
+
+use super::plan::{
+    Bounds, Cut, MILLI, Plan, SourcePlan, Tail, Victim, millis, number, receiver, source,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Larger than the longest reorder delay.
+const UNORDERED_GRACE: Duration = Duration::from_millis(30);
+
+/// What is bad in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    Fifo,
+    Unordered,
+    Cuts,
+    SmallRetention,
+    Restarts,
+    Crashes,
+    LateJoiners,
+    DetectOnly,
+    Anything,
+    Tail,
+    Edges,
+    Filters,
+    QueueGroups,
+    SmallTables,
+    Holders,
+    LongOutages,
+}
+
+impl Plan {
+    pub(super) fn new(group: Group, seed: u64) -> Self {
+        let mut jitter = Jitter::new(seed ^ ((group as u64 + 1) << 48));
+        let mut plan = Self::ordinary(&mut jitter);
+        match group {
+            Group::Fifo => {}
+            Group::Unordered => plan.reorder(),
+            Group::Cuts => plan.cut(&mut jitter),
+            Group::SmallRetention => plan.forget(&mut jitter),
+            Group::Restarts => {
+                plan.restart(2 + jitter.below(2), false);
+                if jitter.hits(0.3) {
+                    plan.cut(&mut jitter);
+                }
+            }
+            Group::Crashes => plan.restart(2 + jitter.below(2), true),
+            Group::LateJoiners => plan.join_late(&mut jitter),
+            Group::DetectOnly => plan.deliver_by(Delivery::DetectOnly),
+            Group::Anything => plan.mix(&mut jitter),
+            Group::Tail => plan.watch_tail(&mut jitter),
+            Group::Edges => plan.go_to_edges(&mut jitter),
+            Group::Filters => plan.filter(&mut jitter),
+            Group::QueueGroups => plan.share(&mut jitter),
+            Group::SmallTables => plan.narrow(&mut jitter),
+            Group::Holders => plan.hold_twice(&mut jitter),
+            Group::LongOutages => plan.be_away(&mut jitter),
+        }
+        plan
+    }
+
+    fn reorder(&mut self) {
+        self.link.is_fifo = false;
+        self.grace = UNORDERED_GRACE;
+    }
+
+    fn deliver_by(&mut self, delivery: Delivery) {
+        for receiver in &mut self.receivers {
+            receiver.delivery = delivery;
+        }
+    }
+
+    /// Nobody only detects: what is lost on the way comes again.
+    fn repair(&mut self) {
+        for receiver in &mut self.receivers {
+            if receiver.delivery == Delivery::DetectOnly {
+                receiver.delivery = Delivery::Immediate;
+            }
+        }
+    }
+
+    /// All cuts and blackouts together are shorter than the gap timeout.
+    fn cut(&mut self, jitter: &mut Jitter) {
+        for _ in 0..=jitter.below(4) {
+            let index = number(jitter, 3);
+            let victim = if jitter.hits(0.5) {
+                Victim::Source(index)
+            } else {
+                Victim::Receiver(index)
+            };
+            let (at, time) = (millis(jitter, 0, 1_500), millis(jitter, 1, 900));
+            self.cuts.push(Cut { at, time, victim });
+        }
+        if jitter.hits(0.5) {
+            let (at, time) = (millis(jitter, 0, 1_500), millis(jitter, 1, 700));
+            self.link.blackouts.push((at, at + time));
+        }
+        self.link.loss = self.link.loss.min(0.35);
+    }
+
+    fn forget(&mut self, jitter: &mut Jitter) {
+        self.retained_max = 2 + number(jitter, 31);
+        self.linger = millis(jitter, 100, 3_000);
+        self.is_lossless = false;
+    }
+
+    fn join_late(&mut self, jitter: &mut Jitter) {
+        for receiver in &mut self.receivers {
+            receiver.joins_at = millis(jitter, 0, 800);
+        }
+    }
+
+    fn restart(&mut self, runs: u64, crashes: bool) {
+        for source in &mut self.sources {
+            source.runs = usize::try_from(runs).unwrap();
+            source.messages /= runs;
+            source.crashes = crashes;
+        }
+    }
+
+    fn mix(&mut self, jitter: &mut Jitter) {
+        if jitter.hits(0.5) {
+            self.reorder();
+        }
+        if jitter.hits(0.2) {
+            self.grace = Duration::ZERO;
+        }
+        if jitter.hits(0.5) {
+            self.forget(jitter);
+        }
+        if jitter.hits(0.5) {
+            self.join_late(jitter);
+        }
+        for source in &mut self.sources {
+            source.runs = 1 + number(jitter, 3);
+            source.messages /= source.runs as u64;
+            source.crashes = jitter.hits(0.5);
+        }
+        if jitter.hits(0.5) {
+            self.cut(jitter);
+        } else {
+            self.link.loss = jitter.unit() * 0.6;
+            self.is_lossless &= self.link.loss < 0.5;
+        }
+    }
+
+    fn watch_tail(&mut self, jitter: &mut Jitter) {
+        let pause = [MILLI, MILLI * 7, MILLI * 40, MILLI * 400][number(jitter, 4)];
+        self.sources = vec![SourcePlan {
+            messages: 40,
+            burst: 1,
+            pause,
+            spread: 0.0,
+            runs: 1,
+            rest: SECOND * 20,
+            ..source(jitter, 0)
+        }];
+        self.tail = Some(Tail {
+            from: 2 + jitter.below(39),
+            beats: u32::try_from(jitter.below(3)).unwrap(),
+            first: (pause * 4).clamp(MILLI * 20, MILLI * 1_000),
+        });
+        self.link.loss = 0.0;
+        if jitter.hits(0.3) {
+            self.reorder();
+        }
+    }
+
+    /// A few messages at once, the first or the last of them lost, or all; often the source closes
+    /// in the same moment.
+    fn go_to_edges(&mut self, jitter: &mut Jitter) {
+        let messages = [1, 1, 2, 3, 10][number(jitter, 5)];
+        let lost = match jitter.below(4) {
+            0 => vec![1],
+            1 => vec![messages],
+            2 => (1..=messages).collect(),
+            _ => Vec::new(),
+        };
+        self.sources = vec![SourcePlan {
+            messages,
+            burst: messages,
+            runs: 1,
+            rest: [Duration::ZERO, MILLI * 300][number(jitter, 2)],
+            lost,
+            ..source(jitter, 0)
+        }];
+        self.link.loss = 0.0;
+    }
+
+    /// Sources send to many subjects, of which receivers want a part.
+    fn filter(&mut self, jitter: &mut Jitter) {
+        for source in &mut self.sources {
+            source.subjects = &["d.x", "d.y", "d.z"];
+            source.scope = ["d.*", "d.>", ">"][number(jitter, 3)];
+        }
+        for receiver in &mut self.receivers {
+            receiver.filter = ["d.x", "d.y", "*.x", "d.*", "d.>"][number(jitter, 5)];
+            receiver.is_shared = jitter.hits(0.2);
+            receiver.hold_messages_max = 1_000;
+        }
+        if jitter.hits(0.5) {
+            (self.link.loss, self.link.duplication) = (0.0, 0.0);
+        }
+    }
+
+    /// Receivers share what comes, beside one that gets everything.
+    fn share(&mut self, jitter: &mut Jitter) {
+        let others = (0..2 + jitter.below(3)).map(|_| receiver(jitter));
+        let others: Vec<_> = others.collect();
+        self.receivers.truncate(1);
+        for mut other in others {
+            other.is_shared = true;
+            self.receivers.push(other);
+        }
+        if jitter.hits(0.5) {
+            self.restart(2, jitter.hits(0.5));
+        }
+        if jitter.hits(0.5) {
+            (self.link.loss, self.link.duplication) = (0.0, 0.0);
+        }
+    }
+
+    /// Tables have room for some gaps and some held messages.
+    fn narrow(&mut self, jitter: &mut Jitter) {
+        self.bounds = Some(Bounds {
+            sources_max: 64,
+            gaps_max: 1 + number(jitter, 6),
+            hold_bytes_max: 16 * (1 + number(jitter, 5)),
+        });
+        for receiver in &mut self.receivers {
+            receiver.hold_messages_max = 1 + number(jitter, 4);
+        }
+        self.is_lossless = false;
+    }
+
+    /// Two processes send under one name.
+    fn hold_twice(&mut self, jitter: &mut Jitter) {
+        self.sources = (0..2).map(|_| source(jitter, 0)).collect();
+        for (source, epoch) in self.sources.iter_mut().zip([1_000, 2_000]) {
+            source.epoch = epoch;
+            source.begins_at = millis(jitter, 0, 600);
+            source.messages = 60;
+        }
+        self.link.loss = self.link.loss.min(0.3);
+    }
+
+    /// Receivers are away for longer than a gap may stay open, in the middle of repairs. Some
+    /// number is missing for long by then, while others are won back all the time.
+    fn be_away(&mut self, jitter: &mut Jitter) {
+        for source in &mut self.sources {
+            let number = 1 + jitter.below(20);
+            (source.messages, source.burst) = (100, 1);
+            (source.runs, source.pause) = (1, MILLI * 100);
+            (source.lost, source.unlucky) = (vec![number], Some((number, SECOND * 9)));
+        }
+        for index in 0..self.receivers.len() {
+            let victim = Victim::Receiver(index);
+            let (at, time) = (millis(jitter, 6_500, 9_000), millis(jitter, 3_000, 20_000));
+            self.cuts.push(Cut { at, time, victim });
+            self.receivers[index].hold_messages_max = 1_000;
+        }
+        self.repair();
+        self.linger = SECOND * 60;
+        self.link.loss = self.link.loss.clamp(0.2, 0.35);
+    }
+}
