@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use natseq::jitter::Jitter;
 use natseq::sequence::{
-    Delivery, Event, Heartbeat, LossReason, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd,
+    Allowance, Delivery, Event, Heartbeat, LossReason, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd,
     Reply, ReplyBody, RequestKind, RetentionLimits, SendError, Sender, SenderOptions, SourceName,
     Stamp, Weight,
 };
@@ -530,7 +530,7 @@ impl World {
             let stamp = value(&self.runs[index].sender.stamp_line(heartbeat.lead));
             self.post(Packet::Beat { stamp, heartbeat });
         }
-        while let Some(reply) = self.runs[index].sender.poll_reply(now) {
+        while let Some(reply) = self.runs[index].sender.poll_reply(now, Allowance::default()) {
             let packet = read_reply(reply);
             if let Packet::End { end, .. } = &packet {
                 let trail = self.runs[index].sender.trail();
@@ -743,6 +743,7 @@ fn read_reply(reply: Reply) -> Packet {
             stamp,
             heartbeat,
         },
+        (None, ReplyBody::Notice(notice)) => panic!("nobody holds a name: {notice:?}"),
         (None, ReplyBody::Payload(payload)) => {
             assert_eq!(header("Seq-Subject").as_deref(), Some(&b"d.x"[..]));
             assert_eq!(header("H").as_deref(), Some(&b"v"[..]));

@@ -180,7 +180,8 @@ impl From<SendError> for Error {
             SendError::OutOfScope
             | SendError::RetentionFull { .. }
             | SendError::TooLargeToRetain { .. }
-            | SendError::NumbersUsedUp => ErrorKind::Sequence,
+            | SendError::NumbersUsedUp
+            | SendError::Fenced { .. } => ErrorKind::Sequence,
         };
         Self::with_source(kind, error)
     }

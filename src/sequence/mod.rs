@@ -14,6 +14,8 @@
 //! Time is the duration since an origin of the caller's choice. The same inputs and the same seed
 //! give the same outputs.
 
+mod budget;
+mod claim;
 mod control;
 mod error;
 mod event;
@@ -22,6 +24,7 @@ mod heartbeat;
 mod line;
 mod ranges;
 mod receiver;
+mod recent;
 mod repair;
 mod retention;
 mod rhythm;
@@ -31,7 +34,10 @@ mod stamp;
 mod statistics;
 #[cfg(test)]
 mod story;
+mod subjects;
 
+pub use budget::{Bucket, Rate, RepairLimits};
+pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use error::SendError;
 pub use event::{Event, LossReason, Origin};
@@ -47,7 +53,7 @@ pub use repair::{
 pub use retention::{RetentionLimits, RetentionOverflow};
 pub use rhythm::HeartbeatOptions;
 pub use sender::{
-    Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
+    Allowance, Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
 };
 pub use source::{SourceName, SourceNameError};
 pub use stamp::{STAMP_HEADER, Stamp};

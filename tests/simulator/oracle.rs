@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use natseq::sequence::{
-    Delivery, Event, Heartbeat, HeartbeatKind, LineStatistics, LossReason, Receiver, Weight,
-};
+use natseq::sequence::{Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Weight};
 use natseq::subject::Filter;
 
 use super::peers::Truth;
@@ -185,7 +183,7 @@ impl Oracle {
                 (account.is_superseded, account.is_end_known) = (true, true);
             }
         }
-        let is_end = heartbeat.kind == HeartbeatKind::End;
+        let is_end = heartbeat.kind.is_end();
         if !is_answer && !self.meet(run, heartbeat.lead + 1, !is_end, fact) {
             return;
         }

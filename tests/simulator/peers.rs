@@ -346,6 +346,7 @@ pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
             stamp,
             heartbeat,
         },
+        (None, ReplyBody::Notice(notice)) => panic!("nobody holds a name: {notice:?}"),
         (None, ReplyBody::Payload(payload)) => {
             assert_eq!(header("H").as_deref(), Some(&b"v"[..]));
             let text = String::from_utf8(payload).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natseq::sequence::ControlSubjects;
+use natseq::sequence::{Allowance, ControlSubjects};
 
 use super::oracle::Tag;
 use super::peers::{Body, Truth, read_reply, seq_of, value};
@@ -21,7 +21,10 @@ impl World {
             return;
         }
         self.beat(index, run);
-        while let Some(reply) = self.sources[index].runs[run].sender.poll_reply(self.now) {
+        while let Some(reply) = self.sources[index].runs[run]
+            .sender
+            .poll_reply(self.now, Allowance::default())
+        {
             let (receiver, body) = read_reply(reply);
             if let Body::End { end, .. } = &body {
                 let trail = self.sources[index].runs[run].sender.trail();

@@ -11,12 +11,12 @@ use crate::client::clock::unix_micros;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::inbox;
 use crate::sequence::{
-    ControlSubjects, HeartbeatOptions, Prior, RetentionLimits, RetentionOverflow, Sender,
-    SenderOptions, SourceName,
+    ControlSubjects, HeartbeatOptions, Prior, RepairLimits, RetentionLimits, RetentionOverflow,
+    Sender, SenderOptions, SourceName,
 };
 use crate::subject::Filter;
 
-use super::publisher::{Lane, SequencedPublisher, State};
+use super::publisher::{Lane, Repairing, SequencedPublisher, State};
 use super::service::Service;
 
 /// Characters of the name of a source that was given none: 60 bits.
@@ -39,6 +39,8 @@ impl Client {
             prior: None,
             retention: RetentionLimits::default(),
             overflow: RetentionOverflow::default(),
+            repairs: RepairLimits::default(),
+            has_chains: true,
             heartbeat: HeartbeatOptions::default(),
             linger: None,
             subjects: ControlSubjects::default(),
@@ -55,6 +57,8 @@ pub struct SequencedPublisherBuilder {
     prior: Option<Prior>,
     retention: RetentionLimits,
     overflow: RetentionOverflow,
+    repairs: RepairLimits,
+    has_chains: bool,
     heartbeat: HeartbeatOptions,
     linger: Option<Duration>,
     subjects: ControlSubjects,
@@ -89,6 +93,23 @@ impl SequencedPublisherBuilder {
     #[must_use]
     pub const fn overflow(mut self, overflow: RetentionOverflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// How much is sent again. Default: [`RepairLimits::default`]; all sources of a client together
+    /// send 16 MiB in a second and 4 MiB at once.
+    #[must_use]
+    pub const fn repairs(mut self, limits: RepairLimits) -> Self {
+        self.repairs = limits;
+        self
+    }
+
+    /// Whether each message names the one before it on its own subject: 2 to 17 bytes, for which
+    /// receivers of some subjects only can tell what they miss. Default true; without effect when
+    /// the scope is one subject.
+    #[must_use]
+    pub const fn chains(mut self, has_chains: bool) -> Self {
+        self.has_chains = has_chains;
         self
     }
 
@@ -140,6 +161,8 @@ impl SequencedPublisherBuilder {
         options.prior = self.prior;
         options.retention = self.retention;
         options.overflow = self.overflow;
+        options.repairs = self.repairs;
+        options.has_chains = self.has_chains;
         options.heartbeat = self.heartbeat;
         options.linger = self.linger.unwrap_or(options.linger);
         options.reply_prefixes = vec![format!(
@@ -160,6 +183,7 @@ impl SequencedPublisherBuilder {
                 sender,
                 stamp: Vec::new(),
                 armed: Duration::ZERO,
+                repairing: Repairing::default(),
             }),
             heartbeat_subject,
             has_changed: Notify::new(),

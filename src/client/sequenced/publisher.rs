@@ -200,6 +200,15 @@ pub(super) struct State {
     pub(super) stamp: Vec<u8>,
     /// When the service wakes next by itself.
     pub(super) armed: Duration,
+    pub(super) repairing: Repairing,
+}
+
+/// How many bytes of answers went into what is written next.
+#[derive(Debug, Default)]
+pub(super) struct Repairing {
+    /// Messages that were taken from the outbox when it was counted last.
+    pub(super) taken: u64,
+    pub(super) bytes: usize,
 }
 
 /// Why a message was not appended. It has no number then.
@@ -267,6 +276,7 @@ impl Lane {
             sender,
             stamp,
             armed,
+            ..
         } = &mut *state;
         let seq = shared.with_outbox(|outbox| {
             outbox.check_room()?;

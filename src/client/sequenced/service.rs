@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::client::Subscription;
 use crate::client::shared::Link;
-use crate::sequence::{Heartbeat, Reply, ReplyBody};
+use crate::sequence::{Allowance, Heartbeat, Reply, ReplyBody};
 use crate::session::Outbox;
 use crate::subject::ToSubject;
 use crate::wire::encode::Publish;
 use crate::wire::{HeaderLines, Headers};
 
-use super::publisher::Lane;
+use super::publisher::{Lane, Repairing, State};
+
+/// Bytes of answers for which both locks are held at once.
+const TURN_BYTES_MAX: usize = 64 << 10;
 
 /// The source's task: heartbeats, repairs, and the source's part in reconnects.
 pub(super) struct Service {
@@ -51,7 +55,7 @@ impl Service {
             let has_room = shared.room.notified();
             tokio::pin!(has_room);
             has_room.as_mut().enable();
-            let has_answered_all = self.lane.answer();
+            let left = self.lane.answer();
             let due = {
                 let mut state = self.lane.state();
                 if self.link_seen == Link::Closed || state.sender.is_finished(shared.clock.now()) {
@@ -70,7 +74,8 @@ impl Service {
                 }
                 () = sleep_until(due) => {}
                 () = self.lane.has_changed.notified() => {}
-                () = has_room, if !has_answered_all => {}
+                () = has_room, if left == Left::ForRoom => {}
+                () = yield_now(), if left == Left::ForOthers => {}
                 changed = self.link.changed() => {
                     if changed.is_err() {
                         break;
@@ -134,21 +139,59 @@ impl Lane {
         outbox.push(&Publish::new(subject, &body).first_lines(lines), None);
     }
 
-    /// Sends answers while there is room. Returns false when some are left.
-    fn answer(&self) -> bool {
+    /// Sends answers while there is room for them.
+    ///
+    /// What publishers have to wait for meanwhile is a turn's bytes, and half of what is written at
+    /// once stays theirs.
+    fn answer(&self) -> Left {
         let shared = self.client.shared();
         let now = shared.clock.now();
+        let body_bytes_max = shared.payload_bytes_max();
         let mut state = self.state();
+        let State {
+            sender, repairing, ..
+        } = &mut *state;
+        let mut repairs = shared.repairs();
         shared.with_outbox(|outbox| {
-            while outbox.check_room().is_ok() {
-                let Some(reply) = state.sender.poll_reply(now) else {
-                    return true;
+            let taken = outbox
+                .published()
+                .0
+                .saturating_sub(outbox.waiting_messages());
+            if repairing.taken != taken {
+                *repairing = Repairing { taken, bytes: 0 };
+            }
+            let cycle_bytes_max = shared.options.outbox.connected_bytes_max / 2;
+            let mut turn_bytes = 0_usize;
+            while outbox.check_room().is_ok() && repairing.bytes < cycle_bytes_max {
+                if turn_bytes >= TURN_BYTES_MAX {
+                    return Left::ForOthers;
+                }
+                let allowance = Allowance {
+                    body_bytes_max,
+                    due: repairs.due(),
                 };
+                let Some(reply) = sender.poll_reply(now, allowance) else {
+                    return Left::Nothing;
+                };
+                let bytes = reply.bytes();
+                repairs.spend(now, bytes);
+                turn_bytes = turn_bytes.saturating_add(bytes);
+                repairing.bytes = repairing.bytes.saturating_add(bytes);
                 push_reply(outbox, &reply);
             }
-            false
+            Left::ForRoom
         })
     }
+}
+
+/// Whether answers are left, and for what they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Until others had their turn.
+    ForOthers,
+    /// Until what waits was written.
+    ForRoom,
 }
 
 fn push_reply(outbox: &mut Outbox, reply: &Reply) {
@@ -162,6 +205,7 @@ fn push_reply(outbox: &mut Outbox, reply: &Reply) {
     let body = match &reply.body {
         ReplyBody::Payload(payload) => payload.clone(),
         ReplyBody::Heartbeat(heartbeat) => heartbeat.to_json(),
+        ReplyBody::Notice(notice) => notice.to_json(),
     };
     let lines = HeaderLines::trusted(&reply.lines);
     outbox.push(
