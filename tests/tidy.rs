@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "client",
         &["session", "sequence", "wire", "subject", "jitter"],
     ),
-    ("jetstream", &["client", "wire", "subject"]),
+    ("jetstream", &["client", "sequence", "wire", "subject"]),
     ("broker", &["wire", "subject", "jitter", "secret"]),
     (
         "cli",

@@ -1,5 +1,6 @@
 //! The `natseq` program.
 
+mod archive;
 mod connection;
 mod demo;
 mod dump;
@@ -33,6 +34,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Pub(publish::PublishArgs),
     Sub(subscribe::SubscribeArgs),
+    Archive(archive::ArchiveArgs),
     Dump(dump::DumpArgs),
     Fuzz(fuzz::FuzzArgs),
 }
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
                 Command::Serve(args) => serve::run(args).await,
                 Command::Pub(args) => publish::run(args, &arguments.connection).await,
                 Command::Fuzz(args) => fuzz::run(args, &arguments.connection).await,
+                Command::Archive(args) => archive::run(args, &arguments.connection).await,
                 Command::Dump(args) => dump::run(&args),
                 Command::Sub(args) => subscribe::run(args, &arguments.connection).await,
             }

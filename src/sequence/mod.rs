@@ -14,8 +14,7 @@
 //! Time is the duration since an origin of the caller's choice. The same inputs and the same seed
 //! give the same outputs.
 
-mod budget;
-mod claim;
+mod archive;
 mod control;
 mod error;
 mod event;
@@ -24,7 +23,6 @@ mod heartbeat;
 mod line;
 mod ranges;
 mod receiver;
-mod recent;
 mod repair;
 mod retention;
 mod rhythm;
@@ -34,10 +32,8 @@ mod stamp;
 mod statistics;
 #[cfg(test)]
 mod story;
-mod subjects;
 
-pub use budget::{Bucket, Rate, RepairLimits};
-pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
+pub use archive::{ArchiveIndex, Stored};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use error::SendError;
 pub use event::{Event, LossReason, Origin};
@@ -53,8 +49,10 @@ pub use repair::{
 pub use retention::{RetentionLimits, RetentionOverflow};
 pub use rhythm::HeartbeatOptions;
 pub use sender::{
-    Allowance, Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
+    Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
 };
+#[cfg(feature = "jetstream")]
+pub(crate) use sender::{REPLY_BYTES_MAX, REPLY_MESSAGES_MAX, read_request};
 pub use source::{SourceName, SourceNameError};
 pub use stamp::{STAMP_HEADER, Stamp};
 pub use statistics::LineStatistics;

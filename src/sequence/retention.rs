@@ -55,8 +55,6 @@ struct Entry {
     at: Duration,
     /// Where it begins, counted from the beginning of the run.
     start: u64,
-    /// The number before it on its subject, 0 for none.
-    prev: Option<u64>,
     subject_len: u32,
     reply_len: u32,
     headers_len: u32,
@@ -80,7 +78,6 @@ impl Entry {
 /// A retained message, copied out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Retained {
-    pub(super) prev: Option<u64>,
     pub(super) subject: Vec<u8>,
     pub(super) reply: Vec<u8>,
     pub(super) headers: Vec<u8>,
@@ -129,7 +126,7 @@ impl Retention {
     }
 
     /// Keeps the message with the next number, forgetting what the bounds require.
-    pub(super) fn push(&mut self, now: Duration, message: &Outgoing<'_>, prev: Option<u64>) {
+    pub(super) fn push(&mut self, now: Duration, message: &Outgoing<'_>) {
         self.expire(now);
         let bytes_max = self.limits.bytes_max;
         while self.entries.len() >= self.limits.messages_max.max(1)
@@ -153,7 +150,6 @@ impl Retention {
         self.entries.push_back(Entry {
             at: now,
             start,
-            prev,
             subject_len: len(message.subject.as_bytes()),
             reply_len: len(reply.as_bytes()),
             headers_len: len(message.headers),
@@ -176,12 +172,12 @@ impl Retention {
         let base = self.entries.front()?.start;
         let mut at = usize::try_from(entry.start.saturating_sub(base)).ok()?;
         let mut part = |len: u32| {
-            let from = at;
-            at = at.saturating_add(len as usize);
-            self.copy(from, at)
+            let end = at.saturating_add(len as usize).min(self.bytes.len());
+            let bytes = self.bytes.range(at.min(end)..end).copied().collect();
+            at = end;
+            bytes
         };
         Some(Retained {
-            prev: entry.prev,
             subject: part(entry.subject_len),
             reply: part(entry.reply_len),
             headers: part(entry.headers_len),
@@ -200,16 +196,6 @@ impl Retention {
             }
             self.pop();
         }
-    }
-
-    fn copy(&self, from: usize, to: usize) -> Vec<u8> {
-        let (head, tail) = self.bytes.as_slices();
-        let ends = |at: usize| (at.min(head.len()), at.saturating_sub(head.len()));
-        let ((head_from, tail_from), (head_to, tail_to)) = (ends(from), ends(to));
-        let mut copy = Vec::with_capacity(to.saturating_sub(from));
-        copy.extend_from_slice(head.get(head_from..head_to).unwrap_or_default());
-        copy.extend_from_slice(tail.get(tail_from..tail_to).unwrap_or_default());
-        copy
     }
 
     fn pop(&mut self) -> bool {
@@ -249,38 +235,37 @@ mod tests {
     #[test]
     fn the_newest_messages_are_kept_whole() {
         let mut retention = retention(2, RetentionOverflow::Evict);
-        for (prev, payload) in (0..).zip([&b"one"[..], b"two", b"three"]) {
-            retention.push(Duration::ZERO, &message(payload), Some(prev));
+        for payload in [&b"one"[..], b"two", b"three"] {
+            retention.push(Duration::ZERO, &message(payload));
         }
         assert_eq!(retention.trail(), 2);
         assert_eq!(retention.get(1), None);
         let kept = retention.get(3).unwrap();
-        assert_eq!(kept.prev, Some(2));
         assert_eq!((&kept.subject[..], &kept.reply[..]), (&b"a"[..], &b"r"[..]));
         assert_eq!(
             (&kept.headers[..], &kept.payload[..]),
             (&b"H: v\r\n"[..], &b"three"[..])
         );
         assert_eq!(retention.get(4), None);
-        retention.push(SECOND * 3, &message(b"4"), None);
+        retention.push(SECOND * 3, &message(b"4"));
         assert_eq!(retention.trail(), 4, "the others were too old");
     }
 
     #[test]
     fn a_message_too_large_to_keep_leaves_nothing_retained() {
         let mut retention = retention(9, RetentionOverflow::Evict);
-        retention.push(Duration::ZERO, &message(b"1"), None);
-        retention.push(Duration::ZERO, &message(&[0; 50]), None);
+        retention.push(Duration::ZERO, &message(b"1"));
+        retention.push(Duration::ZERO, &message(&[0; 50]));
         assert_eq!(retention.trail(), 3);
-        retention.push(Duration::ZERO, &message(b"3"), None);
+        retention.push(Duration::ZERO, &message(b"3"));
         assert_eq!(retention.get(3).unwrap().payload, b"3");
     }
 
     #[test]
     fn a_retention_that_refuses_forgets_only_the_old_and_only_for_room() {
         let mut retention = retention(2, RetentionOverflow::Refuse);
-        retention.push(Duration::ZERO, &message(b"1"), None);
-        retention.push(SECOND, &message(b"2"), None);
+        retention.push(Duration::ZERO, &message(b"1"));
+        retention.push(SECOND, &message(b"2"));
         assert_eq!(
             retention.check(SECOND / 2, &message(b"3")),
             Err(SendError::RetentionFull { free_at: SECOND })
@@ -288,7 +273,7 @@ mod tests {
         retention.expire(SECOND * 9);
         assert_eq!(retention.trail(), 1, "age alone forgets nothing");
         assert_eq!(retention.check(SECOND, &message(b"3")), Ok(()));
-        retention.push(SECOND, &message(b"3"), None);
+        retention.push(SECOND, &message(b"3"));
         assert_eq!(retention.trail(), 2);
         let large = SendError::TooLargeToRetain { found: 58, max: 40 };
         assert_eq!(retention.check(SECOND, &message(&[0; 50])), Err(large));
