@@ -1,0 +1,478 @@
+"""Sequencing, implemented a second time from protocol-notes.md alone: a raw socket and no library.
+
+seq.py URL publish SUBJECT COUNT SOURCE [RETAIN]  publishes "SOURCE 1", "SOURCE 2", ..., numbered, and repairs them
+seq.py URL check FILTER                           prints "ready", then one JSON object for each event, until every
+                                                  source that was heard has ended and nothing is undecided
+
+Both print a summary last. There is one connection and no reconnect, so the path keeps its order and a gap is
+asked for at once.
+"""
+
+import json
+import random
+import select
+import socket
+import string
+import sys
+import time
+
+NUMBER_MAX = 2**53 - 1
+JUMP_MAX = 2**20  # a number further ahead is not believed
+REPLY_MESSAGES_MAX = 256
+REPLY_BYTES_MAX = 256 << 10
+REQUEST_RANGES_MAX = 64
+REQUEST_BYTES_MAX = 1_024
+REPLY_SUBJECT_BYTES_MAX = 128
+REPEAT_SECONDS = 0.010  # the same request of the same requester is answered once in this time
+FIRST_MIN, FIRST_MAX, INTERVAL_MAX = 0.020, 1.0, 5.0  # heartbeats
+LINGER, LINGER_MAX = 2.0, 60.0
+GAP_TIMEOUT = 5.0
+CONTROL = "_SEQ"
+
+
+class Connection:
+    """A connection to a server: frames out, messages in."""
+
+    def __init__(self, url):
+        host, port = url.removeprefix("nats://").split(":")
+        self.socket = socket.create_connection((host, int(port)))
+        self.unread = bytearray()
+        self.unsent = bytearray()
+        self.sids = 0
+        self.info = json.loads(self._line().removeprefix(b"INFO "))
+        options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "protocol": 1}
+        options |= {"lang": "python", "version": "0", "name": "seq.py"}
+        self.write(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
+
+    def write(self, frame):
+        self.unsent += frame
+        if len(self.unsent) > 32 << 10:
+            self.flush()
+
+    def flush(self):
+        self.socket.sendall(self.unsent)
+        self.unsent.clear()
+
+    def subscribe(self, subject):
+        self.sids += 1
+        self.write(f"SUB {subject} {self.sids}\r\n".encode())
+        return self.sids
+
+    def publish(self, subject, payload, lines=(), status="", reply=""):
+        """Publishes; `lines` are header lines such as `Seq: a.1.1`, `status` is such as ` 204 EOB`."""
+        if not lines and not status:
+            self.write(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
+            return
+        block = "".join([f"NATS/1.0{status}\r\n", *(f"{line}\r\n" for line in lines), "\r\n"]).encode()
+        sizes = f"{len(block)} {len(block) + len(payload)}"
+        self.write(f"HPUB {subject} {reply} {sizes}\r\n".encode() + block + payload + b"\r\n")
+
+    def synchronize(self):
+        """Waits until the server has read everything written so far."""
+        self.write(b"PING\r\n")
+        self.flush()
+        while self._line() != b"PONG":
+            pass
+
+    def messages(self, until):
+        """Yields what comes up to the moment `until`: a past moment means what is there already."""
+        self.flush()
+        while True:
+            while b"\r\n" in self.unread:
+                message = self._message()
+                if message:
+                    yield message
+            if not select.select([self.socket], [], [], max(0.0, until - time.monotonic()))[0]:
+                return
+            self._read()
+            self.flush()
+
+    def _message(self):
+        """Takes one frame; returns what is a message: (sid, subject, reply, status, headers, payload)."""
+        verb, *arguments = self._line().decode().split()
+        if verb == "PING":
+            self.write(b"PONG\r\n")
+        if verb == "-ERR":
+            sys.exit(" ".join([verb, *arguments]))
+        if verb not in ("MSG", "HMSG"):
+            return None
+        body = self._take(int(arguments[-1]) + 2)[:-2]
+        block_len = int(arguments[-2]) if verb == "HMSG" else 0
+        reply = arguments[2] if len(arguments) == (5 if verb == "HMSG" else 4) else ""
+        status, *lines = body[:block_len].decode().split("\r\n") if block_len else [""]
+        headers = {}
+        for line in filter(None, lines):
+            name, value = line.split(":", 1)
+            headers.setdefault(name, value.strip())
+        status = status.removeprefix("NATS/1.0").split()[:1]
+        return int(arguments[1]), arguments[0], reply, int(status[0]) if status else 0, headers, body[block_len:]
+
+    def _line(self):
+        while (end := self.unread.find(b"\r\n")) < 0:
+            self._read()
+        return self._take(end + 2)[:-2]
+
+    def _take(self, size):
+        while len(self.unread) < size:
+            self._read()
+        taken = bytes(self.unread[:size])
+        del self.unread[:size]
+        return taken
+
+    def _read(self):
+        data = self.socket.recv(1 << 16)
+        if not data:
+            sys.exit("the server closed the connection")
+        self.unread += data
+
+
+def number(text):
+    """Reads decimal digits without leading zeros, below 2^53; None for anything else."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 16 and (text == "0" or text[0] != "0")
+    return int(text) if is_number and int(text) <= NUMBER_MAX else None
+
+
+def stamp(text):
+    """Reads `source.epoch.seq` or `source.epoch.seq.prev`; None for anything else."""
+    source, *numbers = (text or "").split(".")
+    is_name = 0 < len(source) <= 32 and set(source) <= set(string.ascii_letters + string.digits + "-_")
+    numbers = [number(digits) for digits in numbers]
+    if not is_name or len(numbers) not in (2, 3) or None in numbers or numbers[0] == 0:
+        return None
+    return source, *numbers[:2]
+
+
+def ranges_text(ranges):
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def read_ranges(text):
+    """Reads `1017-1019,1025`; None when it is malformed, or its ranges do not ascend."""
+    ranges, after = [], 0
+    for part in text.split(","):
+        ends = [number(digits) for digits in part.split("-")]
+        if len(ends) > 2 or None in ends or not after < ends[0] <= ends[-1]:
+            return None
+        ranges.append((ends[0], ends[-1]))
+        after = ends[-1]
+    return ranges
+
+
+def heartbeat_subject(scope):
+    return f"{CONTROL}.HB." + scope.replace("*", "_st").replace(">", "_gt")
+
+
+def is_covered(scope, filter):
+    """Whether every subject that `scope` matches is matched by `filter`."""
+    scope, filter = scope.split("."), filter.split(".")
+    for at, token in enumerate(filter):
+        if token == ">":
+            return len(scope) > at
+        if at >= len(scope) or scope[at] == ">" or (token != "*" and token != scope[at]):
+            return False
+    return len(scope) == len(filter)
+
+
+class Source:
+    """Numbers, retains, beats and repairs. One thread does it all, so wire order is number order."""
+
+    def __init__(self, connection, name, scope, retain):
+        self.connection, self.name, self.scope, self.retain = connection, name, scope, retain
+        self.epoch = time.time_ns() // 1_000
+        self.began = time.monotonic()
+        self.lead, self.retained = 0, {}
+        self.usual_pause, self.last_at = 0.0, None
+        self.interval, self.due = FIRST_MIN, 0.0
+        self.recent, self.asked_at, self.repairs = {}, 0.0, 0
+        self.connection.subscribe(f"{CONTROL}.RX.{name}.{self.epoch}")
+        self.beat("hello")
+
+    def stamp(self, seq):
+        return f"Seq: {self.name}.{self.epoch}.{seq}"
+
+    def trail(self):
+        return self.lead + 1 - len(self.retained)
+
+    def publish(self, subject, payload):
+        now = time.monotonic()
+        self.lead += 1
+        self.retained[self.lead] = (subject, payload)
+        if len(self.retained) > self.retain:
+            del self.retained[self.trail()]
+        self.connection.publish(subject, payload, [self.stamp(self.lead)])
+        if self.last_at is not None:
+            self.usual_pause += (min(now - self.last_at, FIRST_MAX) - self.usual_pause) / 8
+        self.last_at = now
+        self.interval = self.first()
+        self.due = now + self.interval
+
+    def first(self):
+        """Silence is news when it is longer than four usual pauses."""
+        return min(max(4 * self.usual_pause, FIRST_MIN), FIRST_MAX)
+
+    def heartbeat(self, kind):
+        now = time.monotonic()
+        body = {"v": 1, "k": kind, "scope": self.scope, "trail": self.trail(), "cg": 1}
+        body |= {"next": max(1, round(1e3 * (self.due - now))), "age": round(1e3 * (now - self.began))}
+        return json.dumps(body).encode()
+
+    def beat(self, kind):
+        self.interval = min(max(2 * self.interval, self.first()), INTERVAL_MAX)
+        self.due = time.monotonic() + self.interval
+        self.connection.publish(heartbeat_subject(self.scope), self.heartbeat(kind), [self.stamp(self.lead)])
+
+    def serve(self, until, kind="hb"):
+        """Answers requests and beats up to the moment `until`."""
+        while True:
+            for _, _, reply, _, _, payload in self.connection.messages(min(until, self.due)):
+                self.answer(reply, payload.decode("latin-1"), kind)
+                self.connection.flush()
+            now = time.monotonic()
+            if now >= self.due:
+                self.beat(kind)
+                self.connection.flush()
+            if now >= until:
+                return
+
+    def answer(self, reply, request, kind):
+        now = time.monotonic()
+        # A requester must not make the source publish elsewhere in its name.
+        is_allowed = reply.startswith("_INBOX.") and len(reply) <= REPLY_SUBJECT_BYTES_MAX
+        is_repeated = now - self.recent.get((reply, request), -1.0) <= REPEAT_SECONDS
+        if not is_allowed or set(reply) & set("*>") or is_repeated:
+            return
+        self.recent = {asked: at for asked, at in self.recent.items() if now - at <= REPEAT_SECONDS}
+        self.recent[reply, request] = self.asked_at = now
+        if request == "?":
+            self.connection.publish(reply, self.heartbeat(kind), [self.stamp(self.lead)])
+            return
+        ranges = read_ranges(request) if len(request) <= REQUEST_BYTES_MAX else None
+        if ranges is None or len(ranges) > REQUEST_RANGES_MAX:
+            self.connection.publish(reply, b"", [self.stamp(self.lead)], " 400 Bad Request")
+            return
+        trail, gone, sent, sent_bytes, has_more = self.trail(), [], 0, 0, False
+        for start, end in ranges:
+            end = min(end, self.lead)
+            if start <= min(end, trail - 1):
+                gone.append((start, min(end, trail - 1)))
+            for seq in range(max(start, trail), end + 1):
+                has_more = sent >= REPLY_MESSAGES_MAX or sent_bytes >= REPLY_BYTES_MAX
+                if has_more:
+                    break
+                subject, payload = self.retained[seq]
+                self.connection.publish(reply, payload, [self.stamp(seq), f"Seq-Subject: {subject}"])
+                sent, sent_bytes = sent + 1, sent_bytes + len(payload)
+        self.repairs += sent
+        lines = [self.stamp(self.lead), f"Seq-Trail: {trail}"]
+        lines += [f"Seq-Gone: {ranges_text(gone)}"] if gone else []
+        lines += ["Seq-More: 1"] if has_more else []
+        is_nothing = gone and not sent and not has_more
+        self.connection.publish(reply, b"", lines, " 404 Not Retained" if is_nothing else " 204 EOB")
+
+    def close(self):
+        """Says the end at once and then ever less often, and repairs until nobody has asked for a while."""
+        closed_at = self.asked_at = self.due = time.monotonic()
+        self.interval = 0.0
+        while time.monotonic() < (until := min(self.asked_at + LINGER, closed_at + LINGER_MAX)):
+            self.serve(until, "eos")
+
+
+class Line:
+    """One run of one source, as a receiver sees it: every number from `base` to `highest` has one outcome or is missing."""
+
+    def __init__(self, base):
+        self.base, self.highest, self.missing = base, base - 1, set()
+        self.is_covered = None  # not known
+        self.asked, self.ask_at, self.question_at, self.progress = None, 0.0, 0.0, time.monotonic()
+        self.end, self.is_superseded = None, False
+        self.delivered = self.repaired = self.duplicates = self.lost = 0
+
+    def is_done(self):
+        return (self.end is not None or self.is_superseded) and not self.missing
+
+
+class Checker:
+    """Delivers each number once or reports it lost once, and asks for what is missing."""
+
+    def __init__(self, connection, filter):
+        self.connection, self.filter, self.lines = connection, filter, {}
+        # Data before heartbeats: then a heartbeat names nothing that is still on its way.
+        self.data = connection.subscribe(filter)
+        self.heartbeats = connection.subscribe(f"{CONTROL}.HB.{filter}")
+        self.inbox = "_INBOX." + "".join(random.choices(string.ascii_letters, k=22))
+        connection.subscribe(self.inbox + ".*")
+        connection.synchronize()
+        print("ready", flush=True)
+
+    def run(self):
+        while not self.is_done():
+            until = min(map(self.wakeup, self.lines.values()), default=time.monotonic() + GAP_TIMEOUT)
+            for sid, subject, _, status, headers, payload in self.connection.messages(until):
+                self.take(sid, subject, status, headers, payload)
+                self.ask()
+                self.connection.flush()
+                if self.is_done():
+                    break
+            self.give_up()
+            self.ask()
+        sums = {name: sum(getattr(line, name) for line in self.lines.values()) for name in COUNTS}
+        self.say("summary", **sums)
+
+    def is_done(self):
+        """Whether a source was heard, every run has ended, and nothing is undecided."""
+        return bool(self.lines) and all(line.is_done() for line in self.lines.values())
+
+    def take(self, sid, subject, status, headers, payload):
+        stamped = stamp(headers.get("Seq"))
+        if sid == self.data:
+            if stamped and stamped[2] and (line := self.line(stamped, stamped[2])):
+                self.deliver(stamped, line, subject, payload, False)
+            elif not stamped:
+                self.say("unsequenced", subject=subject, payload=payload.decode())
+        elif sid == self.heartbeats:
+            if stamped and (line := self.line(stamped, stamped[2] + 1)):
+                self.hear(stamped, line, json.loads(payload))
+        elif (key := self.key(subject)) in self.lines:
+            line = self.lines[key]
+            if status:
+                self.finish(key, line, status, headers)
+            elif stamped and stamped[:2] == key and "Seq-Subject" in headers:
+                self.deliver(stamped, line, headers["Seq-Subject"], payload, True)
+            elif stamped and stamped[:2] == key:
+                self.hear(stamped, line, json.loads(payload))
+
+    def key(self, subject):
+        """The run whose answers come to this inbox."""
+        place = subject.rsplit(".", 1)[-1]
+        return next((key for at, key in enumerate(self.lines) if str(at) == place), None)
+
+    def line(self, stamped, base):
+        """Finds or begins the run; None for one that is older than the newest."""
+        source, epoch, _ = stamped
+        newest = max((known for name, known in self.lines if name == source), default=0)
+        if (source, epoch) not in self.lines:
+            if epoch < newest:
+                return None
+            # Of a later run every number is owed, of the first that is heard only what follows.
+            self.lines[source, epoch] = Line(1 if newest else base)
+            self.say("epoch", source=source, epoch=epoch, previous=newest or None)
+        return self.lines[source, epoch]
+
+    def deliver(self, stamped, line, subject, payload, is_repaired):
+        seq = stamped[2]
+        self.advance(line, seq)
+        if seq not in line.missing:
+            line.duplicates += 1
+            return
+        line.missing.remove(seq)
+        if line.is_covered is False:
+            line.missing.clear()
+        line.progress = time.monotonic()
+        line.delivered += 1
+        line.repaired += is_repaired
+        body = payload.decode()
+        self.say("message", *stamped[:2], seq=seq, repaired=is_repaired, subject=subject, payload=body)
+
+    def hear(self, stamped, line, body):
+        line.is_covered = is_covered(body["scope"], self.filter)
+        if body["k"] == "eos":
+            line.end = stamped[2]
+        self.advance(line, stamped[2])
+        prior = body.get("prior") or {}
+        for (source, epoch), earlier in self.lines.items():
+            if source == stamped[0] and epoch < stamped[1]:
+                earlier.is_superseded = True
+                if epoch == prior.get("epoch"):
+                    self.advance(earlier, prior["lead"])
+        if not line.is_covered:
+            # The filter takes a part of the source only: its gaps are no news.
+            line.missing.clear()
+
+    def advance(self, line, to):
+        if to <= line.highest + JUMP_MAX:
+            if not line.missing:
+                line.progress = time.monotonic()
+            line.missing.update(range(line.highest + 1, to + 1))
+            line.highest = max(line.highest, to)
+
+    def finish(self, key, line, status, headers):
+        """An answer has ended."""
+        now = time.monotonic()
+        for start, end in read_ranges(headers.get("Seq-Gone", "")) or []:
+            self.lose(key, line, {seq for seq in line.missing if start <= seq <= end}, "not_retained")
+        pause = (number(headers.get("Seq-Retry", "0")) or 0) / 1e3
+        if status == 503:
+            # It may be between two connections; whether it is gone, time will tell.
+            pause = 0.25
+        elif line.asked and not headers.get("Seq-More") and line.missing & line.asked:
+            # The same request is answered once in 10 ms only.
+            pause = max(pause, 0.016)
+        line.asked, line.ask_at = None, now + pause
+
+    def ask(self):
+        """Asks each source for its scope, and for what is missing."""
+        now = time.monotonic()
+        for place, ((source, epoch), line) in enumerate(self.lines.items()):
+            to, reply = f"{CONTROL}.RX.{source}.{epoch}", f"{self.inbox}.{place}"
+            if line.is_covered is None and now >= line.question_at:
+                line.question_at = now + 0.2
+                self.connection.publish(to, b"?", reply=reply)
+            if line.is_covered and line.missing and now >= line.ask_at:
+                ranges = []
+                for seq in sorted(line.missing):
+                    if ranges and ranges[-1][1] + 1 == seq:
+                        ranges[-1] = (ranges[-1][0], seq)
+                    elif len(ranges) == REQUEST_RANGES_MAX or len(ranges_text([*ranges, (seq, seq)])) > 1_000:
+                        break
+                    else:
+                        ranges.append((seq, seq))
+                line.asked = {seq for start, end in ranges for seq in range(start, end + 1)}
+                line.ask_at = now + random.uniform(0.5, 1.0)
+                self.connection.publish(to, ranges_text(ranges).encode(), reply=reply)
+
+    def wakeup(self, line):
+        """When to look at this line again."""
+        if line.is_covered is None:
+            return line.question_at
+        timeout = line.progress + GAP_TIMEOUT
+        return min(line.ask_at, timeout) if line.missing else time.monotonic() + GAP_TIMEOUT
+
+    def give_up(self):
+        """Loses what was not won back although nothing at all came for the gap timeout."""
+        for key, line in self.lines.items():
+            if line.missing and line.is_covered and time.monotonic() >= line.progress + GAP_TIMEOUT:
+                self.lose(key, line, set(line.missing), "timeout")
+
+    def lose(self, key, line, numbers, reason):
+        for seq in sorted(numbers):
+            self.say("lost", *key, **{"from": seq, "to": seq}, reason=reason)
+            line.lost += 1
+        line.missing -= numbers
+
+    def say(self, event, source=None, epoch=None, **rest):
+        print(json.dumps({"event": event, "source": source, "epoch": epoch} | rest), flush=True)
+
+
+COUNTS = ["delivered", "repaired", "duplicates", "lost"]
+
+
+def publish(connection, subject, count, name, retain="20000"):
+    source = Source(connection, name, subject, int(retain))
+    for number in range(1, int(count) + 1):
+        source.publish(subject, f"{name} {number}".encode())
+        if number % 100 == 0:
+            source.serve(time.monotonic())
+    source.close()
+    print(json.dumps({"event": "summary", "epoch": source.epoch, "published": source.lead, "repairs": source.repairs}))
+
+
+def main(url, verb, *arguments):
+    connection = Connection(url)
+    if verb == "publish":
+        publish(connection, *arguments)
+    else:
+        Checker(connection, *arguments).run()
+    connection.synchronize()
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,178 @@
+//! An archive answers from a stream what a source no longer has, or had when it died.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use natseq::client::{Client, Publication, connect};
+use natseq::jetstream::{Archive, ArchiveError, ArchiveOptions};
+use natseq::sequence::{Ranges, RetentionLimits, RetentionOverflow};
+use natseq::wire::{Headers, Message};
+use tokio::time::timeout;
+
+use crate::account::source;
+use crate::support::{Folder, PATIENCE, RealServer, ServerBinary, servers};
+
+/// The stream lacks a fifth; the rest is given out again as it was published, and what it lacks is said to be gone.
+#[tokio::test]
+async fn an_archive_gives_out_what_the_stream_captured() {
+    for binary in servers("an archive") {
+        let (server, _folder) = lossy(&binary);
+        let client = connect(&server.url()).await.unwrap();
+        create_stream(&client, true).await;
+        let builder = source(&client, "d.*", "dead").overflow(RetentionOverflow::Evict);
+        let retention = RetentionLimits {
+            messages_max: 1,
+            ..RetentionLimits::default()
+        };
+        let publisher = builder.retention(retention).start().unwrap();
+        let mut headers = Headers::new();
+        headers.append("Colour", "blue, or not").unwrap();
+        for number in 1..=COUNT {
+            let publication = Publication::new(subject(number), format!("body {number}")).unwrap();
+            publisher.send(publication.headers(&headers)).await.unwrap();
+        }
+        client.flush().await.unwrap();
+        let asked = format!("_SEQ.AR.dead.{}", publisher.epoch());
+        let mut archive = Archive::start(&client, ArchiveOptions::new("S"))
+            .await
+            .unwrap();
+        let serving = tokio::spawn(async move {
+            archive.run().await;
+            archive.statistics()
+        });
+
+        let mut found: BTreeMap<u64, Message> = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        while (found.len() + gone.len()) as u64 != COUNT {
+            let missing = (1..=COUNT).filter(|seq| !found.contains_key(seq) && !gone.contains(seq));
+            let mut ranges = Ranges::new();
+            missing.for_each(|seq| ranges.push(seq, seq));
+            let ranges: Vec<String> = ranges
+                .iter()
+                .take(64)
+                .map(|(a, b)| format!("{a}-{b}"))
+                .collect();
+            for message in ask(&client, &asked, &ranges.join(",")).await {
+                let block = message.headers().unwrap();
+                let stamp = String::from_utf8_lossy(block.first("Seq").unwrap());
+                let seq: u64 = stamp.rsplit('.').next().unwrap().parse().unwrap();
+                if message.status().is_none() {
+                    assert!(found.insert(seq, message).is_none(), "{seq} twice");
+                    continue;
+                }
+                if let Some(text) = block.first("Seq-Gone") {
+                    for (from, to) in Ranges::parse(text).unwrap().iter() {
+                        gone.extend(from..=to);
+                    }
+                }
+            }
+        }
+        let share = gone.len() as f64 / COUNT as f64;
+        assert!((0.1..0.3).contains(&share), "{share} on {}", binary.version);
+        for (seq, message) in &found {
+            let block = message.headers().unwrap();
+            assert_eq!(message.payload(), format!("body {seq}").as_bytes());
+            assert_eq!(block.first("Seq-Subject"), Some(subject(*seq).as_bytes()));
+            assert_eq!(block.first("Colour"), Some(&b"blue, or not"[..]));
+            let names = block.iter().map(|field| field.unwrap().0.to_vec());
+            assert_eq!(names.count(), 3, "{message:?}");
+        }
+
+        // What may be on its way, what is no request, and a place that is not for answers.
+        let end = ask(&client, &asked, &format!("{}", COUNT + 1)).await;
+        assert_eq!((end.len(), status(&end[0])), (1, 204));
+        assert_eq!(end[0].headers().unwrap().first("Seq-Gone"), None);
+        let end = ask(&client, "_SEQ.AR.nobody.1", "1-2").await;
+        assert_eq!((end.len(), status(&end[0])), (1, 404));
+        let mut elsewhere = client.subscribe("elsewhere").unwrap();
+        for request in ["1-", "1-2"] {
+            let publication = Publication::new(&asked, request).unwrap();
+            client
+                .send(publication.reply("elsewhere").unwrap())
+                .await
+                .unwrap();
+        }
+        // Behind an answer: there is one archive, and it takes one request after the other.
+        ask(&client, &asked, "1").await;
+        elsewhere.unsubscribe();
+        assert!(elsewhere.next().await.is_none(), "{}", binary.version);
+        drop(publisher);
+        client.close().await;
+        let statistics = serving.await.unwrap();
+        assert_eq!(statistics.indexed, found.len() as u64, "{statistics:?}");
+        assert_eq!(statistics.refused_requests, 2, "{statistics:?}");
+        assert_eq!(statistics.restarts, 1, "{statistics:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_an_archive_is_refused() {
+    for binary in servers("no archive") {
+        let (server, _folder) = lossy(&binary);
+        let client = connect(&server.url()).await.unwrap();
+        let error = Archive::start(&client, ArchiveOptions::new("S"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ArchiveError::Refused { code: 10_059, .. }),
+            "{error:?}"
+        );
+        create_stream(&client, false).await;
+        let error = Archive::start(&client, ArchiveOptions::new("S"))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ArchiveError::NoDirectGet), "{error:?}");
+        client.close().await;
+    }
+}
+
+/// Only the last comes for sure: behind it, what the stream lacks is gone.
+const fn subject(number: u64) -> &'static str {
+    if number == COUNT { "d.y" } else { "d.x" }
+}
+
+/// All answers to one request; the end is the last.
+async fn ask(client: &Client, subject: &str, ranges: &str) -> Vec<Message> {
+    let inbox = client.new_inbox().unwrap();
+    let mut answers = client.subscribe(&inbox).unwrap();
+    let publication = Publication::new(subject, ranges.to_owned()).unwrap();
+    client
+        .send(publication.reply(&inbox).unwrap())
+        .await
+        .unwrap();
+    let mut messages = Vec::new();
+    loop {
+        let message = timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
+        let is_end = message.status().is_some();
+        messages.push(message);
+        if is_end {
+            return messages;
+        }
+    }
+}
+
+fn status(message: &Message) -> u16 {
+    message.status().unwrap().code
+}
+
+async fn create_stream(client: &Client, allow_direct: bool) {
+    let config = format!(
+        "{{\"name\":\"S\",\"subjects\":[\"d.>\"],\"storage\":\"memory\",\"allow_direct\":{allow_direct}}}"
+    );
+    let created = client
+        .request("$JS.API.STREAM.CREATE.S", config)
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(created.payload()).into_owned();
+    assert!(!text.contains("\"error\""), "{text}");
+}
+
+fn lossy(binary: &ServerBinary) -> (RealServer, Folder) {
+    let folder = Folder::new();
+    let config = format!(
+        "jetstream {{ store_dir: \"{}\" }}\nmappings = {{ \"d.x\": [ {{ destination: \"d.x\", weight: 80% }} ] }}",
+        folder.path.display()
+    );
+    (RealServer::start(binary, &config), folder)
+}
+
+const COUNT: u64 = 2_000;

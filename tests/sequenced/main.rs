@@ -1,0 +1,24 @@
+//! Sequenced delivery over real servers that lose, stop, die and share: each number has one outcome.
+#![cfg(feature = "client")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_precision_loss,
+    reason = "test code: a surprise here fails the test"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod account;
+#[cfg(feature = "jetstream")]
+mod archive;
+mod loss;
+mod outages;
+mod permissions;
+mod second;
+mod sharing;
+mod slow;

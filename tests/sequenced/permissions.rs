@@ -1,0 +1,162 @@
+//! What a server's permissions keep apart: each user can do its own part, and nobody another's.
+
+use natseq::client::{Client, Event, Events, Publication, connect};
+use natseq::sequence::Delivery;
+use natseq::subject::Subject;
+use natseq::wire::Headers;
+use tokio::time::timeout;
+
+use crate::account::{Account, LINGER_MAX, hear, publish, source};
+use crate::support::{PATIENCE, RealServer, servers};
+
+/// Two senders with scopes of their own, and a receiver that only listens and asks.
+const USERS: &str = r#"
+authorization {
+    users: [
+        { user: "pricing", password: "p", permissions: {
+            publish: ["orders.eu.>", "_SEQ.HB.orders.eu.>"]
+            subscribe: ["_SEQ.RX.pricing-a.*"]
+            allow_responses: { max: 10000, expires: "10s" }
+        } }
+        { user: "billing", password: "p", permissions: {
+            publish: ["orders.us.>", "_SEQ.HB.orders.us.>"]
+            subscribe: ["_SEQ.RX.billing-a.*"]
+            allow_responses: { max: 10000, expires: "10s" }
+        } }
+        { user: "audit", password: "p", permissions: {
+            publish: ["_SEQ.RX.>"]
+            subscribe: ["orders.>", "_SEQ.HB.orders.>", "_INBOX.>"]
+        } }
+    ]
+}
+mappings = { "orders.eu.x": [ { destination: "orders.eu.x", weight: 80% } ] }
+"#;
+
+#[tokio::test]
+async fn a_sender_and_a_receiver_need_no_more_than_their_own_permissions() {
+    for binary in servers("permissions") {
+        let server = RealServer::start(&binary, USERS);
+        let audit = connect(&server.url_as("audit:p")).await.unwrap();
+        let pricing = connect(&server.url_as("pricing:p")).await.unwrap();
+        let mut events = [audit.events(), pricing.events()];
+        let builder = audit.sequenced_subscriber("orders.>").unwrap();
+        let mut sub = builder.delivery(Delivery::Ordered).start().unwrap();
+        audit.flush().await.unwrap();
+        let publisher = source(&pricing, "orders.eu.>", "pricing-a")
+            .start()
+            .unwrap();
+        publish(&publisher, "orders.eu.x", 1..=10_000).await;
+        let closing = tokio::spawn(publisher.close());
+        let mut account = Account::default();
+        hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+        account.assert_whole(10_000);
+        let sum = account.sum();
+        assert_eq!(sum.lost, 0, "{sum:?} on {}", binary.version);
+        assert!(sum.repaired > 1_000, "{sum:?} on {}", binary.version);
+        timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+        pricing.close().await;
+        audit.close().await;
+        for events in &mut events {
+            let mut refused = refused(events).await;
+            // What the mapping drops is refused to a publisher with permissions, under no name.
+            refused.retain(|subject| !subject.is_empty());
+            assert_eq!(refused, [""; 0], "{}", binary.version);
+        }
+    }
+}
+
+/// Data, heartbeats, and the place where repairs are asked for: a neighbour gets at none of them.
+#[tokio::test]
+async fn a_neighbour_can_neither_speak_nor_listen_for_another_sender() {
+    for binary in servers("a neighbour") {
+        let server = RealServer::start(&binary, USERS);
+        let audit = connect(&server.url_as("audit:p")).await.unwrap();
+        let mut sub = audit
+            .sequenced_subscriber("orders.>")
+            .unwrap()
+            .start()
+            .unwrap();
+        audit.flush().await.unwrap();
+        let pricing = connect(&server.url_as("pricing:p")).await.unwrap();
+        let publisher = source(&pricing, "orders.eu.>", "pricing-a")
+            .start()
+            .unwrap();
+        let mut account = Account::default();
+        publish(&publisher, "orders.eu.y", 1..=1).await;
+        hear(&mut sub, &mut account, |account| account.decided() == 1).await;
+
+        let billing = connect(&server.url_as("billing:p")).await.unwrap();
+        let mut events = billing.events();
+        let epoch = publisher.epoch();
+        let repairs = format!("_SEQ.RX.pricing-a.{epoch}");
+        let forged = [
+            ("orders.eu.y", format!("pricing-a.{epoch}.2"), "body 2"),
+            (
+                "_SEQ.HB.orders.eu._gt",
+                format!("pricing-a.{epoch}.900"),
+                END,
+            ),
+            // A later run would silence the true one.
+            (
+                "_SEQ.HB.orders.eu._gt",
+                format!("pricing-a.{}.0", epoch + 1),
+                HELLO,
+            ),
+            (
+                "_INBOX.somebody.1",
+                format!("pricing-a.{epoch}.2"),
+                "body 2",
+            ),
+            (&repairs, String::new(), "1-1"),
+        ];
+        for (subject, stamp, payload) in &forged {
+            send(&billing, subject, stamp, payload).await;
+        }
+        let mut stolen = billing.subscribe(&repairs).unwrap();
+        assert!(timeout(PATIENCE, stolen.next()).await.unwrap().is_none());
+        assert!(stolen.refusal().is_some(), "{}", binary.version);
+        billing.flush().await.unwrap();
+        billing.close().await;
+        let refused = refused(&mut events).await;
+        let tried = forged.iter().map(|(subject, ..)| *subject);
+        let tried: Vec<&str> = tried.chain([repairs.as_str()]).collect();
+        assert_eq!(refused, tried, "{}", binary.version);
+
+        // The receiver has not heard of any of it.
+        publish(&publisher, "orders.eu.y", 2..=3).await;
+        let closing = tokio::spawn(publisher.close());
+        hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+        account.assert_whole(3);
+        assert_eq!(account.sum().gaps, 0, "{}", binary.version);
+        timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+        audit.close().await;
+        pricing.close().await;
+    }
+}
+
+async fn send(client: &Client, subject: &str, stamp: &str, payload: &str) {
+    let mut headers = Headers::new();
+    headers.append("Seq", stamp).unwrap();
+    let subject = Subject::new(subject).unwrap();
+    let publication = Publication::new(&subject, payload.to_owned()).unwrap();
+    client.send(publication.headers(&headers)).await.unwrap();
+}
+
+/// The subjects that the server has refused until the client was closed.
+async fn refused(events: &mut Events) -> Vec<String> {
+    let mut refused = Vec::new();
+    while let Some(event) = timeout(PATIENCE, events.next()).await.unwrap() {
+        match event {
+            Event::PublishRefused(refusal) | Event::SubscriptionRefused(refusal) => {
+                refused.push(refusal.subject);
+            }
+            Event::ServerError { text } => refused.push(text),
+            Event::Closed { .. } => break,
+            _ => {}
+        }
+    }
+    refused
+}
+
+const END: &str = r#"{"v":1,"k":"eos","scope":"orders.eu.>","trail":901,"next":1000,"cg":1}"#;
+const HELLO: &str = r#"{"v":1,"k":"hello","scope":"orders.eu.>","trail":1,"next":1000,"cg":1}"#;
