@@ -25,6 +25,10 @@ pub use client::{Client, ConnectOptions, Error, connect};
 #[doc = include_str!("../protocol-notes.md")]
 pub mod protocol_notes {}
 
+#[cfg(feature = "client")]
+#[doc = include_str!("sequencing.md")]
+pub mod sequencing {}
+
 #[cfg(feature = "tls")]
 #[doc = include_str!("cookbook.md")]
 pub mod cookbook {}
