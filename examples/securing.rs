@@ -1,7 +1,7 @@
 //! Securing connections: who we are, and with whom we speak.
 //!
 //! User and password, token and callback are shown with embedded servers. The others need a
-//! nats-server that is configured for them, at `NATS_URL`: set `NATS_NKEY` to a seed, `NATS_CREDS`
+//! nats-server that is configured for them, at `NATS_URL`: set `NATS_SEED` to a seed, `NATS_CREDS`
 //! to a file, or `NATS_CA` (and `NATS_CERT` and `NATS_KEY`) to files in PEM.
 //!
 //! `cargo run --features broker,tls --example securing`
@@ -27,9 +27,9 @@ use server::{Embedded, Outcome};
 async fn main() -> Outcome {
     run().await?;
     let url = env::var("NATS_URL").unwrap_or_else(|_| "localhost".to_owned());
-    match env::var("NATS_NKEY") {
+    match env::var("NATS_SEED") {
         Ok(seed) => nkey(&url, &seed).await?,
-        Err(_) => println!("NKey: left out without NATS_NKEY"),
+        Err(_) => println!("NKey: left out without NATS_SEED"),
     }
     match env::var("NATS_CREDS") {
         Ok(file) => credentials_file(&url, &file).await?,

@@ -92,6 +92,8 @@ fn a_flag_that_says_who_we_are_goes_before_the_environment() {
             "NATS_TOKEN",
             "NATS_CREDS",
             "NATS_NKEY",
+            "NATS_JWT",
+            "NATS_SEED",
         ] {
             command.env_remove(name);
         }

@@ -31,6 +31,12 @@ pub(super) struct IdentityArgs {
     /// File with the seed of a user's key [env: NATS_NKEY]
     #[arg(long, global = true, value_name = "FILE")]
     nkey: Option<PathBuf>,
+    /// A user's JWT, with --seed [env: NATS_JWT]
+    #[arg(long, global = true, value_name = "JWT")]
+    jwt: Option<Secret>,
+    /// The seed of a user's key [env: NATS_SEED]
+    #[arg(long, global = true, value_name = "SEED")]
+    seed: Option<Secret>,
 }
 
 /// One way to identify.
@@ -41,6 +47,8 @@ enum Identity {
     Token(Secret),
     Creds(PathBuf),
     NKey(PathBuf),
+    Seed(Secret),
+    Jwt(Secret, Secret),
 }
 
 impl IdentityArgs {
@@ -55,6 +63,8 @@ impl IdentityArgs {
             Identity::Token(token) => options.token(token.expose()),
             Identity::Creds(path) => options.credentials_file(path),
             Identity::NKey(path) => options.nkey(&seed(&path)?)?,
+            Identity::Seed(seed) => options.nkey(seed.expose())?,
+            Identity::Jwt(jwt, seed) => options.jwt_and_seed(jwt, seed.expose())?,
         })
     }
 
@@ -63,7 +73,9 @@ impl IdentityArgs {
             || self.password.is_some()
             || self.token.is_some()
             || self.creds.is_some()
-            || self.nkey.is_some();
+            || self.nkey.is_some()
+            || self.jwt.is_some()
+            || self.seed.is_some();
         if !is_flag_given {
             let environment = Self {
                 user: variable("NATS_USER"),
@@ -74,10 +86,21 @@ impl IdentityArgs {
                 token: variable("NATS_TOKEN").map(Secret::new),
                 creds: variable("NATS_CREDS").map(PathBuf::from),
                 nkey: variable("NATS_NKEY").map(PathBuf::from),
+                // Without a seed it proves nothing, and may be meant for another program.
+                jwt: variable("NATS_SEED")
+                    .and_then(|_| variable("NATS_JWT"))
+                    .map(Secret::new),
+                seed: variable("NATS_SEED").map(Secret::new),
             };
-            return environment.chosen(["NATS_USER", "NATS_TOKEN", "NATS_CREDS", "NATS_NKEY"]);
+            return environment.chosen([
+                "NATS_USER",
+                "NATS_TOKEN",
+                "NATS_CREDS",
+                "NATS_NKEY",
+                "NATS_SEED",
+            ]);
         }
-        let with_password = Self {
+        let with_secrets = Self {
             user: self.user.clone(),
             // The flag says who, and the variable keeps the password off the command line.
             password: self.password.clone().or_else(|| {
@@ -88,16 +111,29 @@ impl IdentityArgs {
             token: self.token.clone(),
             creds: self.creds.clone(),
             nkey: self.nkey.clone(),
+            jwt: self.jwt.clone(),
+            // As with the password.
+            seed: self.seed.clone().or_else(|| {
+                let is_jwt_given = self.jwt.is_some();
+                let seed = is_jwt_given.then(|| variable("NATS_SEED")).flatten();
+                seed.map(Secret::new)
+            }),
         };
-        with_password.chosen(["--user", "--token", "--creds", "--nkey"])
+        with_secrets.chosen(["--user", "--token", "--creds", "--nkey", "--seed"])
     }
 
-    /// The one way that is given; `names` are for the user, token, creds and key.
-    fn chosen(self, names: [&str; 4]) -> Result<Identity, String> {
+    /// The one way that is given; `names` are for the user, token, creds, key and seed.
+    fn chosen(self, names: [&str; 5]) -> Result<Identity, String> {
         let user = match (self.user, self.password) {
             (Some(user), Some(password)) => Some(Identity::UserAndPassword(user, password)),
             (Some(token), None) => Some(Identity::Token(token.into())),
             (None, Some(_)) => return Err("--password needs --user".to_owned()),
+            (None, None) => None,
+        };
+        let seed = match (self.jwt, self.seed) {
+            (Some(jwt), Some(seed)) => Some(Identity::Jwt(jwt, seed)),
+            (None, Some(seed)) => Some(Identity::Seed(seed)),
+            (Some(_), None) => return Err("--jwt needs --seed".to_owned()),
             (None, None) => None,
         };
         let ways = [
@@ -105,6 +141,7 @@ impl IdentityArgs {
             self.token.map(Identity::Token),
             self.creds.map(Identity::Creds),
             self.nkey.map(Identity::NKey),
+            seed,
         ];
         let mut given = ways
             .into_iter()
@@ -150,6 +187,8 @@ mod tests {
             token: None,
             creds: None,
             nkey: None,
+            jwt: None,
+            seed: None,
         }
     }
 
@@ -182,6 +221,30 @@ mod tests {
             nothing().identity(only_user),
             Ok(Identity::Token("t".into()))
         );
+    }
+
+    #[test]
+    fn a_jwt_goes_with_a_seed_which_may_be_in_the_environment() {
+        let mut flags = nothing();
+        flags.jwt = Some("j".into());
+        let expected = Identity::Jwt("j".into(), "from the environment".into());
+        assert_eq!(flags.identity(everything), Ok(expected));
+        let error = flags.identity(|_| None).unwrap_err();
+        assert_eq!(error, "--jwt needs --seed");
+        flags.seed = Some("s".into());
+        let expected = Identity::Jwt("j".into(), "s".into());
+        assert_eq!(flags.identity(everything), Ok(expected));
+        flags.jwt = None;
+        assert_eq!(flags.identity(everything), Ok(Identity::Seed("s".into())));
+        let both = |name: &str| {
+            ["NATS_JWT", "NATS_SEED"]
+                .contains(&name)
+                .then(|| name.into())
+        };
+        let expected = Identity::Jwt("NATS_JWT".into(), "NATS_SEED".into());
+        assert_eq!(nothing().identity(both), Ok(expected));
+        let only_jwt = |name: &str| (name == "NATS_JWT").then(|| name.into());
+        assert_eq!(nothing().identity(only_jwt), Ok(Identity::None));
     }
 
     #[test]
