@@ -11,6 +11,7 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -210,6 +211,47 @@ async fn the_users_headers_reach_the_server_and_never_debug_output() {
     let client = client.unwrap();
     client.publish("up", "x").await.unwrap();
     assert_eq!(peer.hear(13).await, b"PUB up 1\r\nx\r\n");
+}
+
+#[tokio::test]
+async fn headers_are_asked_for_at_each_attempt() {
+    let listener = listen().await;
+    let asked = AtomicUsize::new(0);
+    let options = ConnectOptions::new()
+        .redial(quick())
+        .websocket_headers_with(move |server| {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if number == 1 {
+                    return Err("no token today".into());
+                }
+                let name = if number == 2 { "A B" } else { "Authorization" };
+                let value = format!("{number} for {}", server.host());
+                Ok(vec![(name.to_owned(), value.into())])
+            }
+        });
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let (client, peer) = tokio::join!(options.connect(&url), Peer::accept(&listener, false));
+    let client = client.unwrap();
+    let mut events = client.events();
+    let expected = "\r\nAuthorization: 0 for 127.0.0.1\r\n";
+    assert!(peer.request.contains(expected), "{}", peer.request);
+    drop(peer);
+    let peer = Peer::accept(&listener, false).await;
+    let expected = "\r\nAuthorization: 3 for 127.0.0.1\r\n";
+    assert!(peer.request.contains(expected), "{}", peer.request);
+    let mut failed = Vec::new();
+    while failed.len() < 2 {
+        let event = timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+        if let Event::DialFailed { reason, .. } = event {
+            failed.push(reason.to_string());
+        }
+    }
+    let expected = [
+        "WebSocket: no token today",
+        "WebSocket: header `A B` cannot stand in a request",
+    ];
+    assert_eq!(failed, expected);
 }
 
 #[test]

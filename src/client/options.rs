@@ -1,9 +1,15 @@
 //! How to connect.
 
+#[cfg(feature = "websocket")]
+use std::error::Error as StdError;
+#[cfg(feature = "websocket")]
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "websocket")]
+use crate::session::Secret;
 use crate::session::{
     Callback, KeepaliveOptions, OutboxLimits, RedialDelay, RedialOptions, SelectServer, ServerAddr,
     SessionOptions,
@@ -15,6 +21,8 @@ use super::auth::Identity;
 use super::error::Error;
 use super::mailbox::MailboxLimits;
 use super::requests::RequestOptions;
+#[cfg(feature = "websocket")]
+use super::transport::AskedHeaders;
 #[cfg(feature = "tls")]
 use super::transport::TlsOptions;
 use super::transport::{Connector, Dialer, Resolver, Transport, once};
@@ -38,6 +46,7 @@ pub struct ConnectOptions {
     pub(super) retries_refused: bool,
     pub(super) name: Option<String>,
     pub(super) echo: bool,
+    pub(super) no_responders: bool,
     pub(super) is_tls_required: bool,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
@@ -71,6 +80,7 @@ impl ConnectOptions {
             retries_refused: session.retries_refused,
             name: session.name,
             echo: session.echo,
+            no_responders: session.no_responders,
             is_tls_required: session.is_tls_required,
             connect_timeout: session.connect_timeout,
             request_timeout: Duration::from_secs(10),
@@ -136,10 +146,20 @@ impl ConnectOptions {
         self
     }
 
-    /// Whether our own messages come back to our own subscriptions. Default: true.
+    /// Whether our own messages come back to our own subscriptions. Default: true. Without, servers
+    /// that cannot leave them out (`proto` 0 in their INFO) are left.
     #[must_use]
     pub const fn echo(mut self, echo: bool) -> Self {
         self.echo = echo;
+        self
+    }
+
+    /// Whether a request to a subject that nobody subscribes to fails at once, because the server
+    /// says so. Default: true. Without, such a request waits until its timeout: for responders that
+    /// may subscribe meanwhile, or that hear only through a part of the system that does not tell.
+    #[must_use]
+    pub const fn no_responders(mut self, are_told: bool) -> Self {
+        self.no_responders = are_told;
         self
     }
 
@@ -190,19 +210,46 @@ impl ConnectOptions {
         self
     }
 
-    /// Adds a header to the request that opens a WebSocket (schemes ws and wss).
+    /// Adds a header to the request that opens a WebSocket (schemes ws and wss). Its value is wiped
+    /// with the client.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Header`](super::ErrorKind::Header) for a name or value that cannot stand there,
     /// and for the headers that the opening of a WebSocket consists of.
     #[cfg(feature = "websocket")]
-    pub fn websocket_header(mut self, name: &str, value: &str) -> Result<Self, Error> {
-        if self.connector.add_websocket_header(name, value) {
+    pub fn websocket_header(mut self, name: &str, value: impl Into<Secret>) -> Result<Self, Error> {
+        if self.connector.websocket.add_header(name, value.into()) {
             Ok(self)
         } else {
             Err(Error::new(super::ErrorKind::Header))
         }
+    }
+
+    /// Asks `callback` for headers at each attempt, such as a token that expires: they follow those of
+    /// [`ConnectOptions::websocket_header`]. It has the connect timeout together with the dial, and is
+    /// dropped when that is over. When it fails, or a header cannot stand there, the attempt has
+    /// failed. Default: none.
+    ///
+    /// ```no_run
+    /// # async fn fetch_token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let options = natseq::ConnectOptions::new().websocket_headers_with(|_server| async {
+    ///     let value = format!("Bearer {}", fetch_token().await?);
+    ///     Ok(vec![("Authorization".to_owned(), value.into())])
+    /// });
+    /// ```
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn websocket_headers_with<F, C>(mut self, callback: C) -> Self
+    where
+        C: Fn(ServerAddr) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<(String, Secret)>, Box<dyn StdError + Send + Sync>>>
+            + Send
+            + 'static,
+    {
+        let ask = move |server| -> AskedHeaders { Box::pin(callback(server)) };
+        self.connector.websocket.ask = Some(Arc::new(ask));
+        self
     }
 
     /// Whether to offer compression to servers reached by ws and wss (permessage-deflate). Default: false.
@@ -316,6 +363,9 @@ impl ConnectOptions {
     }
 
     /// Asks the server to check the subjects that we publish to. Default: false: they are checked here.
+    ///
+    /// That cannot be turned off: a blank or a line end within a subject would begin another operation.
+    /// A [`Subject`] was checked when it was made, and costs nothing however often it is published to.
     #[must_use]
     pub const fn pedantic(mut self, pedantic: bool) -> Self {
         self.pedantic = pedantic;
@@ -384,6 +434,7 @@ impl ConnectOptions {
             retries_refused: self.retries_refused,
             name: self.name.clone(),
             echo: self.echo,
+            no_responders: self.no_responders,
             line_bytes_max: self.line_bytes_max,
             is_tls_required: self.is_tls_required,
             is_tls_first: self.connector.is_tls_first(),

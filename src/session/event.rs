@@ -165,6 +165,8 @@ pub enum LinkError {
     Server(String),
     /// TLS was asked for and the server does not offer it. No credential was sent.
     TlsNotOffered,
+    /// Our own messages are not to come back, and the server cannot leave them out.
+    NoEchoNotOffered,
     /// The server requires TLS and this build has none (feature `tls`).
     TlsNotBuilt,
     /// TLS with the server did not come about.
@@ -214,6 +216,9 @@ impl fmt::Display for LinkError {
             Self::Server(text) => write!(out, "server said `{}`", text.escape_debug()),
             Self::TlsNotOffered => {
                 out.write_str("TLS was asked for and the server does not offer it")
+            }
+            Self::NoEchoNotOffered => {
+                out.write_str("server cannot leave out the echo of our own messages")
             }
             Self::TlsNotBuilt => {
                 out.write_str("server needs TLS and this build has no `tls` feature")

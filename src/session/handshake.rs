@@ -23,6 +23,9 @@ use super::server_addr::ServerAddr;
 /// PINGs answered within one handshake. Servers send none before their first PONG.
 const EARLY_PONGS_MAX: u32 = 16;
 
+/// What `proto` in INFO is at least where servers can leave out the echo.
+const PROTO_WITHOUT_ECHO: i64 = 1;
+
 #[derive(Debug)]
 pub(crate) struct Handshake {
     link: u64,
@@ -204,6 +207,9 @@ impl Handshake {
         credentials: &Credentials,
     ) -> Result<Step, LinkError> {
         let info = self.info.clone().unwrap_or_default();
+        if !options.echo && info.proto < PROTO_WITHOUT_ECHO {
+            return Err(LinkError::NoEchoNotOffered);
+        }
         let mut connect = Connect::new();
         connect.name = options.name.clone();
         connect.echo = options.echo;
@@ -211,7 +217,7 @@ impl Handshake {
         connect.pedantic = options.pedantic;
         connect.tls_required = self.is_encrypted;
         connect.headers = info.headers;
-        connect.no_responders = info.headers;
+        connect.no_responders = info.headers && options.no_responders;
         let introduced = credentials.introduce(&mut connect, &info);
         introduced.map_err(LinkError::Credentials)?;
         let max = options.line_bytes_max;

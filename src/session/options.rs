@@ -62,8 +62,11 @@ pub struct SessionOptions {
     pub auth: Auth,
     /// The name that server monitoring shows. Default none.
     pub name: Option<String>,
-    /// Whether our own messages come back to our own subscriptions. Default true.
+    /// Whether our own messages come back to our own subscriptions. Default true. Without, servers
+    /// that cannot leave them out are left.
     pub echo: bool,
+    /// Whether servers answer at once, with status 503, what nobody subscribes to. Default true.
+    pub no_responders: bool,
     /// Whether the server answers each operation with `+OK`. Default false.
     pub verbose: bool,
     /// Whether the server checks subjects of published messages. Default false: we do.
@@ -109,6 +112,7 @@ impl SessionOptions {
             retries_refused: false,
             name: None,
             echo: true,
+            no_responders: true,
             verbose: false,
             pedantic: false,
             line_bytes_max: Limits::CLIENT_OPS.line_bytes_max,

@@ -99,6 +99,21 @@ async fn nothing_of_a_secret_stays_in_memory_behind_its_client() {
     drop(client);
     until_gone(&masked, "a token in the URL").await;
 
+    #[cfg(feature = "websocket")]
+    {
+        let port = crate::support::free_port();
+        let config = format!("websocket {{ listen: \"127.0.0.1:{port}\", no_tls: true }}");
+        let _server = RealServer::start(&binary, &config);
+        let (value, masked) = secret("header-", 0x0f1e_2d3c_4b5a);
+        let options = ConnectOptions::new().websocket_header("X-Key", value.as_str());
+        let client = connected(options.unwrap(), &format!("ws://127.0.0.1:{port}")).await;
+        drop(value);
+        assert!(found(&masked) > 0, "it is needed for the next connection");
+        client.close().await;
+        drop(client);
+        until_gone(&masked, "a header of the WebSocket request").await;
+    }
+
     let issuer = Issuer::new();
     let server = RealServer::start(&binary, &issuer.config());
     let key = user_key(77);

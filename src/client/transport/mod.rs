@@ -25,6 +25,8 @@ use crate::session::{LinkError, ServerAddr};
 pub use dialer::{BoxFuture, BoxedTransport, Dialer, Resolver, Transport};
 #[cfg(feature = "tls")]
 pub use tls_options::TlsOptions;
+#[cfg(feature = "websocket")]
+pub(super) use websocket::AskedHeaders;
 
 /// How connections are opened; one for all connections of a client.
 #[derive(Clone, Default)]
@@ -36,7 +38,7 @@ pub(super) struct Connector {
     #[cfg(feature = "tls")]
     is_tls_first: bool,
     #[cfg(feature = "websocket")]
-    websocket: websocket::WebSocketOptions,
+    pub(super) websocket: websocket::WebSocketOptions,
 }
 
 impl Connector {
@@ -70,12 +72,6 @@ impl Connector {
         return false;
     }
 
-    /// Returns false when the header cannot stand in a request.
-    #[cfg(feature = "websocket")]
-    pub(super) fn add_websocket_header(&mut self, name: &str, value: &str) -> bool {
-        self.websocket.add_header(name, value)
-    }
-
     #[cfg(feature = "websocket")]
     pub(super) const fn set_websocket_compression(&mut self, is_offered: bool) {
         self.websocket.is_compressed = is_offered;
@@ -90,18 +86,25 @@ impl Connector {
         if server.is_websocket() && !cfg!(feature = "websocket") {
             return Err(LinkError::WebSocketNotBuilt);
         }
+        // Asked for before anything is opened that would wait for them.
+        #[cfg(feature = "websocket")]
+        let websocket = if server.is_websocket() {
+            Some(self.websocket.of_attempt(server).await?)
+        } else {
+            None
+        };
         let stream = match &self.dialer {
             Some(dialer) => dialer.dial(server).await?,
             None => self.tcp.dial(server, time).await?,
         };
         #[cfg(feature = "websocket")]
-        if server.is_websocket() {
+        if let Some(websocket) = websocket {
             let stream = if server.is_tls() {
                 self.start_tls(stream, server).await?
             } else {
                 stream
             };
-            return websocket::open(stream, server, &self.websocket).await;
+            return websocket::open(stream, server, &websocket).await;
         }
         Ok(stream)
     }

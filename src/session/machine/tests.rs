@@ -214,6 +214,29 @@ fn the_client_introduces_itself_only_after_info() {
 }
 
 #[test]
+fn a_server_that_cannot_leave_out_the_echo_hears_no_credentials() {
+    let mut dialogue = Dialogue::with("h", |options| options.echo = false);
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info {
+        json: br#"{"server_id":"S","headers":true,"max_payload":1048576,"proto":0}"#,
+    });
+    let told = dialogue.told();
+    let expected = "failed: server cannot leave out the echo of our own messages";
+    assert!(told.starts_with(expected), "{told}");
+    assert_eq!(dialogue.actions(), "hang|finish");
+}
+
+#[test]
+fn nobody_is_told_that_nobody_responds_when_that_is_not_wanted() {
+    let mut dialogue = Dialogue::with("h", |options| options.no_responders = false);
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    let introduction = dialogue.actions();
+    let expected = r#""headers":true,"no_responders":false"#;
+    assert!(introduction.contains(expected), "{introduction}");
+}
+
+#[test]
 fn a_server_that_begins_with_something_else_is_left() {
     let mut dialogue = Dialogue::new("h");
     dialogue.dial();

@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 use data_encoding::BASE64;
 use sha1_smol::Sha1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use crate::session::{LinkError, ServerAddr};
 
@@ -21,6 +22,9 @@ const ANSWER_HEADERS_MAX: usize = 64;
 
 /// What we offer: no message depends on an earlier one, in either direction.
 const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// What a request says besides host, path, key and the user's headers.
+const OWN_BYTES_MAX: usize = 512;
 
 /// Appended to the key before it is hashed (RFC 6455, section 1.3).
 const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -59,27 +63,40 @@ pub(in super::super) async fn open(
     }
 }
 
-fn request(server: &ServerAddr, key: &str, options: &WebSocketOptions) -> String {
+/// The request, which may hold secrets: it is wiped, and made in one buffer, since one that grows
+/// leaves its content behind.
+fn request(server: &ServerAddr, key: &str, options: &WebSocketOptions) -> Zeroizing<String> {
     let host = server.host();
     let (open, close) = if host.contains(':') {
         ("[", "]")
     } else {
         ("", "")
     };
-    let mut text = format!(
+    let headers = options.headers.iter();
+    let header_bytes = headers
+        .map(|(name, value)| name.len().saturating_add(value.expose().len()))
+        .fold(0_usize, |sum, len| {
+            sum.saturating_add(len).saturating_add(": \r\n".len())
+        });
+    let bytes = [server.path().len(), host.len(), key.len(), header_bytes];
+    let bytes_max = bytes.into_iter().fold(OWN_BYTES_MAX, usize::saturating_add);
+    let mut text = Zeroizing::new(String::with_capacity(bytes_max));
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
         "GET {} HTTP/1.1\r\nHost: {open}{host}{close}:{}\r\nUpgrade: websocket\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
         server.path(),
         server.port(),
     );
     if options.is_compressed {
-        // Writing to a String does not fail.
         let _ = write!(text, "Sec-WebSocket-Extensions: {OFFER}\r\n");
     }
     for (name, value) in &options.headers {
-        let _ = write!(text, "{name}: {value}\r\n");
+        let _ = write!(text, "{name}: {}\r\n", value.expose());
     }
     text.push_str("\r\n");
+    debug_assert!(text.len() <= bytes_max, "it has grown");
     text
 }
 
@@ -262,10 +279,12 @@ mod tests {
     #[test]
     fn the_request_names_host_path_and_the_users_headers() {
         let options = WebSocketOptions {
-            headers: vec![("X-Key".to_owned(), "one two".to_owned())],
+            headers: vec![("X-Key".to_owned(), "one two".into())],
             is_compressed: true,
+            ..WebSocketOptions::default()
         };
         let text = request(&"ws://[::1]:8080/a?b=c".parse().unwrap(), KEY, &options);
+        let text = text.as_str();
         assert!(
             text.starts_with("GET /a?b=c HTTP/1.1\r\nHost: [::1]:8080\r\n"),
             "{text}"

@@ -8,15 +8,19 @@ mod deflate;
 mod frame;
 mod handshake;
 
+use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::session::{Secret, ServerAddr};
 use crate::wire::handshake::ServerInfo;
 
 use super::dialer::BoxedTransport;
@@ -44,15 +48,39 @@ const FRAMES_MAX: u32 = 1_024;
 
 /// What the user says about WebSocket connections.
 #[derive(Clone, Default)]
-pub(super) struct WebSocketOptions {
+pub(in super::super) struct WebSocketOptions {
     /// Valid names and values, added to the request.
-    pub(super) headers: Vec<(String, String)>,
+    headers: Vec<(String, Secret)>,
+    /// Whom to ask for more of them, at each attempt.
+    pub(in super::super) ask: Option<Arc<AskHeaders>>,
     pub(super) is_compressed: bool,
 }
 
+type AskHeaders = dyn Fn(ServerAddr) -> AskedHeaders + Send + Sync;
+
+/// Names and values on their way.
+pub(in super::super) type AskedHeaders = Pin<
+    Box<dyn Future<Output = Result<Vec<(String, Secret)>, Box<dyn Error + Send + Sync>>> + Send>,
+>;
+
 impl WebSocketOptions {
+    /// What holds for one attempt, with the headers that were asked for.
+    pub(super) async fn of_attempt(&self, server: &ServerAddr) -> io::Result<Self> {
+        let mut options = self.clone();
+        if let Some(ask) = &self.ask {
+            let asked = ask(server.clone()).await;
+            for (name, value) in asked.map_err(|error| fault(error.to_string()))? {
+                if !options.add_header(&name, value) {
+                    let name = name.escape_debug();
+                    return Err(fault(format!("header `{name}` cannot stand in a request")));
+                }
+            }
+        }
+        Ok(options)
+    }
+
     /// Adds a header to the request. Returns false when it cannot stand there.
-    pub(super) fn add_header(&mut self, name: &str, value: &str) -> bool {
+    pub(in super::super) fn add_header(&mut self, name: &str, value: Secret) -> bool {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let is_ours = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
@@ -60,10 +88,11 @@ impl WebSocketOptions {
             && name.bytes().all(is_token)
             && !is_ours
             && value
+                .expose()
                 .chars()
                 .all(|letter| letter == '\t' || !letter.is_control());
         if is_valid {
-            self.headers.push((name.to_owned(), value.to_owned()));
+            self.headers.push((name.to_owned(), value));
         }
         is_valid
     }
@@ -86,6 +115,7 @@ impl fmt::Debug for WebSocketOptions {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         out.debug_struct("WebSocketOptions")
             .field("headers", &names)
+            .field("asks", &self.ask.is_some())
             .field("is_compressed", &self.is_compressed)
             .finish()
     }

@@ -12,7 +12,7 @@ use super::*;
 /// The socket's other end: gives and takes a few bytes at a time, and sometimes nothing at first.
 struct Socket {
     bytes: VecDeque<u8>,
-    taken: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    taken: Arc<std::sync::Mutex<Vec<u8>>>,
     chance: Jitter,
 }
 
@@ -71,11 +71,11 @@ fn opened(
     bytes: &[u8],
     is_compressed: bool,
     seed: u64,
-) -> (WebSocket, std::sync::Arc<std::sync::Mutex<Vec<u8>>>) {
-    let taken = std::sync::Arc::default();
+) -> (WebSocket, Arc<std::sync::Mutex<Vec<u8>>>) {
+    let taken = Arc::default();
     let socket = Socket {
         bytes: bytes.iter().copied().collect(),
-        taken: std::sync::Arc::clone(&taken),
+        taken: Arc::clone(&taken),
         chance: Jitter::new(seed),
     };
     // Some of it came with the answer to the request.
