@@ -17,8 +17,8 @@ use tokio::time::sleep;
 
 use crate::client::{Client, Error, Publication, Subscription};
 use crate::sequence::{
-    ArchiveIndex, ControlSubjects, REPLY_BYTES_MAX, REPLY_MESSAGES_MAX, Ranges, SEQ_GONE, SEQ_MORE,
-    SEQ_SUBJECT, SEQ_TRAIL, STAMP_HEADER, SourceName, Stamp, read_request,
+    ArchiveIndex, ControlSubjects, Ranges, RepairLimits, SEQ_GONE, SEQ_MORE, SEQ_SUBJECT,
+    SEQ_TRAIL, STAMP_HEADER, SourceName, Stamp, read_request,
 };
 use crate::subject::Subject;
 use crate::wire::{Headers, Message};
@@ -307,7 +307,9 @@ impl Archive {
         epoch: u64,
         ranges: &Ranges,
     ) -> Result<bool, Error> {
-        let Some(mut stored) = self.index.find(source, epoch, ranges, REPLY_MESSAGES_MAX) else {
+        let limits = RepairLimits::default();
+        let most = limits.request_messages_max;
+        let Some(mut stored) = self.index.find(source, epoch, ranges, most) else {
             // Not stored, or not read yet: it may be asked for again.
             let mut end = Headers::with_status(404, "Not Stored")?;
             end.append(STAMP_HEADER, format!("{source}.{epoch}.0"))?;
@@ -322,7 +324,7 @@ impl Archive {
             if some.is_empty() {
                 break;
             }
-            if sent_bytes >= REPLY_BYTES_MAX {
+            if sent_bytes >= limits.request_bytes_max {
                 stored.has_more = true;
                 break;
             }

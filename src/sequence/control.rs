@@ -58,6 +58,24 @@ impl ControlSubjects {
         Subject::new(&format!("{}.RX.{source}.{epoch}", self.prefix.as_str()))
     }
 
+    /// What a source that holds its name listens to: repair requests for every run of the name.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid name.
+    pub fn repairs(&self, source: &SourceName) -> Result<Filter, SubjectError> {
+        Filter::new(&format!("{}.RX.{source}.*", self.prefix.as_str()))
+    }
+
+    /// Where is said who holds a name: `_SEQ.NM.<source>`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid name.
+    pub fn name(&self, source: &SourceName) -> Result<Subject, SubjectError> {
+        Subject::new(&format!("{}.NM.{source}", self.prefix.as_str()))
+    }
+
     /// Where archives listen for repair requests to any source: `_SEQ.AR.*.*`, its name and epoch.
     ///
     /// # Errors

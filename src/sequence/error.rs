@@ -3,7 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-/// Why a [`Sender`](super::Sender) refuses a message. It stays usable unless it is closed.
+/// Why a [`Sender`](super::Sender) refuses a message. It stays usable unless it is closed or
+/// fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -32,6 +33,11 @@ pub enum SendError {
     NumbersUsedUp,
     /// The source is closed.
     Closed,
+    /// Another run has taken the name over.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
 }
 
 impl fmt::Display for SendError {
@@ -55,6 +61,7 @@ impl fmt::Display for SendError {
             }
             Self::NumbersUsedUp => out.write_str("the epoch's numbers are used up"),
             Self::Closed => out.write_str("source is closed"),
+            Self::Fenced { by } => write!(out, "the run {by} has taken the name over"),
         }
     }
 }

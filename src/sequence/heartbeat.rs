@@ -17,6 +17,19 @@ pub enum HeartbeatKind {
     Beat,
     /// The source has ended: no number follows.
     End,
+    /// The source has given its name up to another run: no number of its own follows.
+    Fenced {
+        /// The epoch of the other run.
+        by: u64,
+    },
+}
+
+impl HeartbeatKind {
+    /// Returns true when no number follows.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::End | Self::Fenced { .. })
+    }
 }
 
 /// The run before this one, when it ended cleanly.
@@ -90,6 +103,8 @@ mod json {
         prior: Option<BodyPrior>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         age: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<u64>,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -104,6 +119,7 @@ mod json {
         Hello,
         Hb,
         Eos,
+        Fenced,
     }
 
     impl Heartbeat {
@@ -124,11 +140,15 @@ mod json {
                 epoch: prior.epoch,
                 lead: prior.lead,
             });
-            let numbers = [body.trail, body.cg].into_iter().chain(body.age).chain(
-                prior
-                    .into_iter()
-                    .flat_map(|prior| [prior.epoch, prior.lead]),
-            );
+            let numbers = [body.trail, body.cg]
+                .into_iter()
+                .chain(body.age)
+                .chain(body.by)
+                .chain(
+                    prior
+                        .into_iter()
+                        .flat_map(|prior| [prior.epoch, prior.lead]),
+                );
             // One past the last number is what a source with nothing retained says.
             if body.v != VERSION || numbers.into_iter().any(|number| number > NUMBER_MAX + 1) {
                 return Err(HeartbeatError::Number);
@@ -138,6 +158,9 @@ mod json {
                     Kind::Hello => HeartbeatKind::Hello,
                     Kind::Hb => HeartbeatKind::Beat,
                     Kind::Eos => HeartbeatKind::End,
+                    Kind::Fenced => HeartbeatKind::Fenced {
+                        by: body.by.ok_or(HeartbeatError::Json)?,
+                    },
                 },
                 scope: Filter::new(&body.scope).map_err(|_| HeartbeatError::Scope)?,
                 lead,
@@ -158,6 +181,7 @@ mod json {
                     HeartbeatKind::Hello => Kind::Hello,
                     HeartbeatKind::Beat => Kind::Hb,
                     HeartbeatKind::End => Kind::Eos,
+                    HeartbeatKind::Fenced { .. } => Kind::Fenced,
                 },
                 scope: self.scope.as_str().to_owned(),
                 trail: self.trail,
@@ -168,6 +192,10 @@ mod json {
                     lead: prior.lead,
                 }),
                 age: self.age.map(millis_up),
+                by: match self.kind {
+                    HeartbeatKind::Fenced { by } => Some(by),
+                    HeartbeatKind::Hello | HeartbeatKind::Beat | HeartbeatKind::End => None,
+                },
             };
             // Plain data always has a JSON form.
             serde_json::to_vec(&body).unwrap_or_default()
@@ -231,7 +259,13 @@ mod json {
                 prior: Some(Prior { epoch: 5, lead: 9 }),
                 age: Some(Duration::from_secs(61)),
             };
-            assert_eq!(Heartbeat::parse(7, &heartbeat.to_json()), Ok(heartbeat));
+            let fenced = Heartbeat {
+                kind: HeartbeatKind::Fenced { by: 12 },
+                ..heartbeat.clone()
+            };
+            for heartbeat in [heartbeat, fenced] {
+                assert_eq!(Heartbeat::parse(7, &heartbeat.to_json()), Ok(heartbeat));
+            }
             let body = br#"{"v":1,"k":"hb","scope":"a","trail":1,"next":20,"cg":1,"new":[]}"#;
             assert_eq!(
                 Heartbeat::parse(0, body).map(|read| (read.kind, read.age)),
@@ -241,7 +275,11 @@ mod json {
 
         #[test]
         fn what_no_source_sends_is_refused() {
-            let cases: [(&[u8], HeartbeatError); 4] = [
+            let cases: [(&[u8], HeartbeatError); 5] = [
+                (
+                    br#"{"v":1,"k":"fenced","scope":"a","trail":1,"next":1,"cg":1}"#,
+                    HeartbeatError::Json,
+                ),
                 (b"?", HeartbeatError::Json),
                 (
                     br#"{"v":1,"k":"hb","scope":"a..b","trail":1,"next":1,"cg":1}"#,

@@ -15,6 +15,8 @@
 //! give the same outputs.
 
 mod archive;
+mod budget;
+mod claim;
 mod control;
 mod error;
 mod event;
@@ -23,6 +25,7 @@ mod heartbeat;
 mod line;
 mod ranges;
 mod receiver;
+mod recent;
 mod repair;
 mod retention;
 mod rhythm;
@@ -32,8 +35,11 @@ mod stamp;
 mod statistics;
 #[cfg(test)]
 mod story;
+mod subjects;
 
 pub use archive::{ArchiveIndex, Stored};
+pub use budget::{Bucket, Rate, RepairLimits};
+pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use error::SendError;
 pub use event::{Event, LossReason, Origin};
@@ -48,11 +54,11 @@ pub use repair::{
 };
 pub use retention::{RetentionLimits, RetentionOverflow};
 pub use rhythm::HeartbeatOptions;
-pub use sender::{
-    Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
-};
 #[cfg(feature = "jetstream")]
-pub(crate) use sender::{REPLY_BYTES_MAX, REPLY_MESSAGES_MAX, read_request};
+pub(crate) use sender::read_request;
+pub use sender::{
+    Allowance, Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
+};
 pub use source::{SourceName, SourceNameError};
 pub use stamp::{STAMP_HEADER, Stamp};
 pub use statistics::LineStatistics;

@@ -63,6 +63,25 @@ impl Ranges {
         }
     }
 
+    /// The numbers that do not lie from `from` to `to`.
+    #[must_use]
+    pub(super) fn without(&self, from: u64, to: u64) -> Self {
+        let mut left = Self::new();
+        for (first, last) in self.iter() {
+            if to < from || last < from || first > to {
+                left.push(first, last);
+                continue;
+            }
+            if first < from {
+                left.push(first, from.saturating_sub(1));
+            }
+            if last > to {
+                left.push(to.saturating_add(1), last);
+            }
+        }
+        left
+    }
+
     /// The ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         self.0.iter().copied()
@@ -160,6 +179,22 @@ mod tests {
         pushed.push(2, 9);
         pushed.push(5, 5);
         assert_eq!(pushed.to_text(), b"1-3,5");
+    }
+
+    #[test]
+    fn what_is_taken_out_of_ranges_leaves_their_ends() {
+        let ranges = Ranges::parse(b"2-5,8,10-12").unwrap();
+        for (from, to, left) in [
+            (1, 1, "2-5,8,10-12"),
+            (1, 2, "3-5,8,10-12"),
+            (3, 4, "2,5,8,10-12"),
+            (5, 10, "2-4,11-12"),
+            (9, 4, "2-5,8,10-12"),
+            (0, 99, ""),
+        ] {
+            let found = ranges.without(from, to).to_text();
+            assert_eq!(String::from_utf8(found).unwrap(), left, "{from}-{to}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::jitter::Jitter;
 use crate::subject::Filter;
 
 use super::event::Event;
-use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
+use super::heartbeat::{Heartbeat, Prior};
 use super::line::{Line, SCATTER_TIME, Start, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
@@ -218,7 +218,7 @@ impl<M: Weight> Receiver<M> {
         };
         self.handle_prior(now, &stamp, heartbeat.prior);
         // A run that has ended may say so for a while beside the next.
-        let is_news = heartbeat.kind != HeartbeatKind::End;
+        let is_news = !heartbeat.kind.is_end();
         let first_owed = heartbeat.lead.saturating_add(1);
         if let Some(line) = self.line_of(now, &stamp, first_owed, is_news) {
             self.supersede_before(now, &stamp);

@@ -1,8 +1,8 @@
 //! Tests of the table of sources: one story each.
 
 use super::*;
-use crate::sequence::LossReason;
 use crate::sequence::story::{MILLI, Story};
+use crate::sequence::{HeartbeatKind, LossReason};
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {

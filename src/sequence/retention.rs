@@ -55,6 +55,8 @@ struct Entry {
     at: Duration,
     /// Where it begins, counted from the beginning of the run.
     start: u64,
+    /// The number before it on its subject, 0 for none.
+    prev: Option<u64>,
     subject_len: u32,
     reply_len: u32,
     headers_len: u32,
@@ -78,6 +80,7 @@ impl Entry {
 /// A retained message, copied out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Retained {
+    pub(super) prev: Option<u64>,
     pub(super) subject: Vec<u8>,
     pub(super) reply: Vec<u8>,
     pub(super) headers: Vec<u8>,
@@ -126,7 +129,7 @@ impl Retention {
     }
 
     /// Keeps the message with the next number, forgetting what the bounds require.
-    pub(super) fn push(&mut self, now: Duration, message: &Outgoing<'_>) {
+    pub(super) fn push(&mut self, now: Duration, message: &Outgoing<'_>, prev: Option<u64>) {
         self.expire(now);
         let bytes_max = self.limits.bytes_max;
         while self.entries.len() >= self.limits.messages_max.max(1)
@@ -150,6 +153,7 @@ impl Retention {
         self.entries.push_back(Entry {
             at: now,
             start,
+            prev,
             subject_len: len(message.subject.as_bytes()),
             reply_len: len(reply.as_bytes()),
             headers_len: len(message.headers),
@@ -172,12 +176,12 @@ impl Retention {
         let base = self.entries.front()?.start;
         let mut at = usize::try_from(entry.start.saturating_sub(base)).ok()?;
         let mut part = |len: u32| {
-            let end = at.saturating_add(len as usize).min(self.bytes.len());
-            let bytes = self.bytes.range(at.min(end)..end).copied().collect();
-            at = end;
-            bytes
+            let from = at;
+            at = at.saturating_add(len as usize);
+            self.copy(from, at)
         };
         Some(Retained {
+            prev: entry.prev,
             subject: part(entry.subject_len),
             reply: part(entry.reply_len),
             headers: part(entry.headers_len),
@@ -196,6 +200,16 @@ impl Retention {
             }
             self.pop();
         }
+    }
+
+    fn copy(&self, from: usize, to: usize) -> Vec<u8> {
+        let (head, tail) = self.bytes.as_slices();
+        let ends = |at: usize| (at.min(head.len()), at.saturating_sub(head.len()));
+        let ((head_from, tail_from), (head_to, tail_to)) = (ends(from), ends(to));
+        let mut copy = Vec::with_capacity(to.saturating_sub(from));
+        copy.extend_from_slice(head.get(head_from..head_to).unwrap_or_default());
+        copy.extend_from_slice(tail.get(tail_from..tail_to).unwrap_or_default());
+        copy
     }
 
     fn pop(&mut self) -> bool {
@@ -235,37 +249,38 @@ mod tests {
     #[test]
     fn the_newest_messages_are_kept_whole() {
         let mut retention = retention(2, RetentionOverflow::Evict);
-        for payload in [&b"one"[..], b"two", b"three"] {
-            retention.push(Duration::ZERO, &message(payload));
+        for (prev, payload) in (0..).zip([&b"one"[..], b"two", b"three"]) {
+            retention.push(Duration::ZERO, &message(payload), Some(prev));
         }
         assert_eq!(retention.trail(), 2);
         assert_eq!(retention.get(1), None);
         let kept = retention.get(3).unwrap();
+        assert_eq!(kept.prev, Some(2));
         assert_eq!((&kept.subject[..], &kept.reply[..]), (&b"a"[..], &b"r"[..]));
         assert_eq!(
             (&kept.headers[..], &kept.payload[..]),
             (&b"H: v\r\n"[..], &b"three"[..])
         );
         assert_eq!(retention.get(4), None);
-        retention.push(SECOND * 3, &message(b"4"));
+        retention.push(SECOND * 3, &message(b"4"), None);
         assert_eq!(retention.trail(), 4, "the others were too old");
     }
 
     #[test]
     fn a_message_too_large_to_keep_leaves_nothing_retained() {
         let mut retention = retention(9, RetentionOverflow::Evict);
-        retention.push(Duration::ZERO, &message(b"1"));
-        retention.push(Duration::ZERO, &message(&[0; 50]));
+        retention.push(Duration::ZERO, &message(b"1"), None);
+        retention.push(Duration::ZERO, &message(&[0; 50]), None);
         assert_eq!(retention.trail(), 3);
-        retention.push(Duration::ZERO, &message(b"3"));
+        retention.push(Duration::ZERO, &message(b"3"), None);
         assert_eq!(retention.get(3).unwrap().payload, b"3");
     }
 
     #[test]
     fn a_retention_that_refuses_forgets_only_the_old_and_only_for_room() {
         let mut retention = retention(2, RetentionOverflow::Refuse);
-        retention.push(Duration::ZERO, &message(b"1"));
-        retention.push(SECOND, &message(b"2"));
+        retention.push(Duration::ZERO, &message(b"1"), None);
+        retention.push(SECOND, &message(b"2"), None);
         assert_eq!(
             retention.check(SECOND / 2, &message(b"3")),
             Err(SendError::RetentionFull { free_at: SECOND })
@@ -273,7 +288,7 @@ mod tests {
         retention.expire(SECOND * 9);
         assert_eq!(retention.trail(), 1, "age alone forgets nothing");
         assert_eq!(retention.check(SECOND, &message(b"3")), Ok(()));
-        retention.push(SECOND, &message(b"3"));
+        retention.push(SECOND, &message(b"3"), None);
         assert_eq!(retention.trail(), 2);
         let large = SendError::TooLargeToRetain { found: 58, max: 40 };
         assert_eq!(retention.check(SECOND, &message(&[0; 50])), Err(large));

@@ -26,3 +26,4 @@ mod failover;
 mod figures;
 mod half_open;
 mod leaks;
+mod sequencing;

@@ -18,7 +18,7 @@ use crate::jitter::Jitter;
 
 use super::event::{Event, LossReason};
 use super::gaps::Gaps;
-use super::heartbeat::{Heartbeat, HeartbeatKind};
+use super::heartbeat::Heartbeat;
 use super::ranges::width;
 use super::receiver::{Delivery, ReceiverOptions, Weight};
 use super::source::SourceName;
@@ -255,7 +255,7 @@ impl<M: Weight> Line<M> {
             return;
         }
         self.advance(around, heartbeat.lead);
-        if heartbeat.kind == HeartbeatKind::End {
+        if heartbeat.kind.is_end() {
             self.end = Some(heartbeat.lead);
         }
         self.tell_end(around);

@@ -1,7 +1,7 @@
 //! One source: numbers, retains, beats and repairs.
 //!
 //! ```text
-//!   Live --close--> Lingering --linger over--> Finished
+//!   Live --close, or a higher claim to the name--> Lingering --linger over--> Finished
 //! ```
 //!
 //! The owner keeps three things together under one lock: [`Sender::stamp`], and writing the stamped
@@ -18,20 +18,25 @@ use crate::jitter::Jitter;
 use crate::subject::Filter;
 
 use super::NUMBER_MAX;
+use super::budget::{Budget, RepairLimits};
+use super::claim::{Holder, NameNotice};
 use super::error::SendError;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
 use super::retention::{Retention, RetentionLimits, RetentionOverflow};
 use super::rhythm::{HeartbeatOptions, Rhythm};
 use super::source::SourceName;
 use super::stamp::{STAMP_HEADER, Stamp};
+use super::subjects::Subjects;
 
-use self::answering::{Pending, Recent};
 #[cfg(feature = "jetstream")]
-pub(crate) use self::answering::{REPLY_BYTES_MAX, REPLY_MESSAGES_MAX, read_request};
-pub use self::answering::{Reply, ReplyBody, ReplyStatus};
+pub(crate) use self::answering::read_request;
+pub use self::answering::{Allowance, Reply, ReplyBody, ReplyStatus};
+use self::answering::{Pending, Repaired};
 
 /// What a repair adds to a message, besides its subject and reply subject.
 const REPAIR_HEADROOM_BYTES: usize = 64;
+/// How often a holder says that it holds its name: two that were parted hear each other again.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the end is announced at least; further announcements thin out through the linger.
 const ENDS_MIN: u32 = 3;
 /// Pauses between announcements double this often at most.
@@ -53,6 +58,15 @@ pub struct SenderOptions {
     pub retention: RetentionLimits,
     /// What happens when it is full. Default: the oldest are forgotten.
     pub overflow: RetentionOverflow,
+    /// How much is sent again.
+    pub repairs: RepairLimits,
+    /// Whether each message names the one before it on its own subject, so that receivers of some
+    /// subjects only can tell what they miss. Without effect when the scope is one subject.
+    /// Default true.
+    pub has_chains: bool,
+    /// Random bits of the run that hold its name against others. Default none: the name is not
+    /// defended.
+    pub nonce: Option<u64>,
     /// When heartbeats are sent.
     pub heartbeat: HeartbeatOptions,
     /// How long repairs are served after the close and after each request. Default 2 s.
@@ -75,6 +89,9 @@ impl SenderOptions {
             prior: None,
             retention: RetentionLimits::default(),
             overflow: RetentionOverflow::default(),
+            repairs: RepairLimits::default(),
+            has_chains: true,
+            nonce: None,
             heartbeat: HeartbeatOptions::default(),
             linger: Duration::from_secs(2),
             linger_max: Duration::from_secs(60),
@@ -143,18 +160,35 @@ pub struct Sender {
     closed: Option<Closed>,
     rhythm: Rhythm,
     retention: Retention,
+    /// The last number on each subject, when the scope has several.
+    subjects: Option<Subjects>,
+    holder: Option<Holder>,
+    /// When to say again that the name is held.
+    holder_due: Duration,
+    budget: Budget,
     requests: VecDeque<Pending>,
-    recent: VecDeque<Recent>,
+    repaired: VecDeque<Repaired>,
     jitter: Jitter,
     statistics: SenderStatistics,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Closed {
+    /// The run that took the name over, if one did.
+    by: Option<u64>,
     at: Duration,
     until: Duration,
     ends: u32,
     end_due: Duration,
+}
+
+impl Closed {
+    const fn kind(&self) -> HeartbeatKind {
+        match self.by {
+            Some(by) => HeartbeatKind::Fenced { by },
+            None => HeartbeatKind::End,
+        }
+    }
 }
 
 impl Sender {
@@ -175,8 +209,12 @@ impl Sender {
             closed: None,
             rhythm: Rhythm::new(options.heartbeat, now),
             retention: Retention::new(options.retention, options.overflow),
+            subjects: (options.has_chains && !options.scope.is_literal()).then(Subjects::new),
+            holder: options.nonce.map(|nonce| Holder::new(options.epoch, nonce)),
+            holder_due: now,
+            budget: Budget::new(options.repairs),
             requests: VecDeque::new(),
-            recent: VecDeque::new(),
+            repaired: VecDeque::new(),
             jitter: Jitter::new(seed),
             statistics: SenderStatistics::default(),
             options,
@@ -196,8 +234,10 @@ impl Sender {
         message: &Outgoing<'_>,
         body_bytes_max: usize,
     ) -> Result<(), SendError> {
-        if self.closed.is_some() {
-            return Err(SendError::Closed);
+        match self.closed {
+            Some(Closed { by: Some(by), .. }) => return Err(SendError::Fenced { by }),
+            Some(_) => return Err(SendError::Closed),
+            None => {}
         }
         if self.lead >= NUMBER_MAX {
             return Err(SendError::NumbersUsedUp);
@@ -206,8 +246,8 @@ impl Sender {
         if !is_exact && !self.options.scope.matches(message.subject.as_bytes()) {
             return Err(SendError::OutOfScope);
         }
-        // The version, two line ends, and the stamp with the longest number.
-        let overhead = self.prefix.len().saturating_add(12 + 16 + 2);
+        // The version, two line ends, and the stamp with the longest numbers.
+        let overhead = self.prefix.len().saturating_add(12 + 2 * 17 + 2);
         let found = message
             .len()
             .saturating_add(overhead)
@@ -237,21 +277,43 @@ impl Sender {
     ) -> Result<u64, SendError> {
         self.check(now, message, body_bytes_max)?;
         let seq = self.lead.saturating_add(1);
-        self.retention.push(now, message);
+        let subjects = self.subjects.as_mut();
+        let prev = subjects.and_then(|subjects| subjects.note(message.subject, seq));
+        self.retention.push(now, message, prev);
         self.lead = seq;
         self.rhythm.note_message(now);
         self.statistics.stamped = self.statistics.stamped.saturating_add(1);
-        self.write_stamp(line, seq);
+        self.write_stamp(line, seq, prev);
         Ok(seq)
     }
 
     /// Ends the source: no more messages, three or more announcements of the end, repairs for the
     /// linger.
     pub fn close(&mut self, now: Duration) {
+        self.end(now, None);
+    }
+
+    /// Ends this run as [`Sender::close`] does and begins the next, which names it as its prior.
+    ///
+    /// `epoch` is larger than that of every earlier run of the name.
+    #[must_use]
+    pub fn reset(&mut self, now: Duration, epoch: u64, seed: u64) -> Self {
+        self.close(now);
+        let mut options = self.options.clone();
+        options.prior = Some(Prior {
+            epoch: self.options.epoch,
+            lead: self.lead,
+        });
+        options.epoch = epoch;
+        Self::new(options, seed, now)
+    }
+
+    fn end(&mut self, now: Duration, by: Option<u64>) {
         if self.closed.is_none() {
             let until = now.saturating_add(self.options.linger);
             self.owes_hello = false;
             self.closed = Some(Closed {
+                by,
                 at: now,
                 until,
                 ends: 0,
@@ -270,6 +332,8 @@ impl Sender {
             None => self.owes_hello = true,
         }
         self.rhythm.hurry(now);
+        // On another path there may be another holder.
+        self.holder_due = now;
     }
 
     /// The connection is gone: what was being answered is forgotten, receivers ask again.
@@ -277,7 +341,7 @@ impl Sender {
         self.is_connected = false;
         self.requests.clear();
         // The same request over the next connection is a new one: its answer went with this one.
-        self.recent.clear();
+        self.repaired.clear();
     }
 
     /// The next heartbeat to write, if one is due. Write it at once or not at all.
@@ -304,7 +368,7 @@ impl Sender {
             let doublings = closed.ends.saturating_sub(2).min(ENDS_DOUBLINGS_MAX);
             let pause = self.rhythm.first().saturating_mul(1 << doublings);
             closed.end_due = now.saturating_add(pause);
-            HeartbeatKind::End
+            closed.kind()
         } else if now >= self.rhythm.due() {
             HeartbeatKind::Beat
         } else {
@@ -315,7 +379,18 @@ impl Sender {
         Some(self.heartbeat(now, kind, next))
     }
 
-    /// When to look for a heartbeat or the end again.
+    /// The next claim to publish on the name's subject, if one is due: the name is still held.
+    #[must_use]
+    pub fn poll_claim(&mut self, now: Duration) -> Option<NameNotice> {
+        if !self.is_connected || self.closed.is_some() || now < self.holder_due {
+            return None;
+        }
+        let holder = self.holder.as_ref()?;
+        self.holder_due = now.saturating_add(CLAIM_INTERVAL);
+        Some(holder.claim())
+    }
+
+    /// When to look for a heartbeat, a claim or the end again.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.closed {
@@ -326,7 +401,9 @@ impl Sender {
             }
             Some(closed) if self.is_connected => Some(closed.end_due.min(closed.until)),
             Some(closed) => Some(closed.until),
-            None => self.is_connected.then(|| self.rhythm.due()),
+            None if !self.is_connected => None,
+            None if self.holder.is_some() => Some(self.rhythm.due().min(self.holder_due)),
+            None => Some(self.rhythm.due()),
         }
     }
 
@@ -357,6 +434,12 @@ impl Sender {
         &self.options.scope
     }
 
+    /// The run that took the name over, if one did.
+    #[must_use]
+    pub fn fenced_by(&self) -> Option<u64> {
+        self.closed.and_then(|closed| closed.by)
+    }
+
     /// The last number given; 0 for none.
     #[must_use]
     pub const fn lead(&self) -> u64 {
@@ -375,17 +458,21 @@ impl Sender {
         self.statistics
     }
 
-    /// The header line that stamps a message of this run with `seq`.
+    /// The header line that names `seq` as the last number of this run.
     #[must_use]
     pub fn stamp_line(&self, seq: u64) -> Vec<u8> {
         let mut line = Vec::with_capacity(self.prefix.len().saturating_add(18));
-        self.write_stamp(&mut line, seq);
+        self.write_stamp(&mut line, seq, None);
         line
     }
 
-    fn write_stamp(&self, line: &mut Vec<u8>, seq: u64) {
+    fn write_stamp(&self, line: &mut Vec<u8>, seq: u64, prev: Option<u64>) {
         line.extend_from_slice(&self.prefix);
         decimal::write(line, seq);
+        if let Some(prev) = prev {
+            line.push(b'.');
+            decimal::write(line, prev);
+        }
         line.extend_from_slice(b"\r\n");
     }
 
