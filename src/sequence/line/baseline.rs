@@ -244,6 +244,10 @@ mod tests {
         let mut story = subscribed(Delivery::Ordered, |options| options.hold_messages_max = 1);
         story.data(&[3, 4]);
         assert_eq!(story.told(), "epoch7 3 4", "a full hold cannot wait");
+
+        let mut story = subscribed(Delivery::Ordered, |options| options.hold_messages_max = 2);
+        story.data(&[2, 4, 3]);
+        assert_eq!(story.told(), "epoch7 2 3 4", "nor may it lose the order");
     }
 
     #[test]

@@ -426,6 +426,8 @@ impl<M: Weight> Line<M> {
             return;
         };
         self.is_end_told = true;
+        // Whoever only detects waits no longer for where the run begins.
+        self.join = None;
         let (source, epoch) = (self.source.clone(), self.epoch);
         around.events.push_back(Event::SourceEnded {
             source,

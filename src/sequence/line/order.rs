@@ -31,8 +31,13 @@ impl<M: Weight> Line<M> {
         let is_full = self.hold_room(around.options) == 0
             || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
         if is_full && self.join.is_some() {
-            // The order cannot wait any longer for where it begins.
+            // The order cannot wait any longer for where it begins. What is released stops before
+            // this message, whose number is missing until it is settled.
+            self.gaps.open_local(seq, around.now);
             self.fix_base(around, self.base);
+            if let Some(start) = self.gaps.holding(seq) {
+                self.gaps.cut(start, seq, seq);
+            }
             return self.settle(around, seq, message, is_repaired, gap_before);
         }
         if is_full {
