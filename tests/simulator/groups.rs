@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::Delivery;
+use natseq::sequence::{Delivery, Start};
 
 use super::plan::{
     Bounds, Cut, MILLI, Plan, SourcePlan, Tail, Victim, millis, number, receiver, source,
@@ -32,6 +32,31 @@ pub(super) enum Group {
     SmallTables,
     Holders,
     LongOutages,
+    HelloLost,
+    Retained,
+}
+
+impl Group {
+    pub(super) const ALL: &[Self] = &[
+        Self::Fifo,
+        Self::Unordered,
+        Self::Cuts,
+        Self::SmallRetention,
+        Self::Restarts,
+        Self::Crashes,
+        Self::LateJoiners,
+        Self::DetectOnly,
+        Self::Anything,
+        Self::Tail,
+        Self::Edges,
+        Self::Filters,
+        Self::QueueGroups,
+        Self::SmallTables,
+        Self::Holders,
+        Self::LongOutages,
+        Self::HelloLost,
+        Self::Retained,
+    ];
 }
 
 impl Plan {
@@ -60,6 +85,8 @@ impl Plan {
             Group::SmallTables => plan.narrow(&mut jitter),
             Group::Holders => plan.hold_twice(&mut jitter),
             Group::LongOutages => plan.be_away(&mut jitter),
+            Group::HelloLost => plan.miss_hello(&mut jitter),
+            Group::Retained => plan.look_back(&mut jitter),
         }
         plan
     }
@@ -236,6 +263,41 @@ impl Plan {
             receiver.hold_messages_max = 1 + number(jitter, 4);
         }
         self.is_lossless = false;
+    }
+
+    /// Everything that is said in a source's first moments is lost.
+    fn miss_hello(&mut self, jitter: &mut Jitter) {
+        if jitter.hits(0.5) {
+            self.go_to_edges(jitter);
+            self.sources[0].rest = MILLI * 300;
+        }
+        let begins_at = millis(jitter, 100, 2_500);
+        for source in &mut self.sources {
+            source.begins_at = begins_at;
+        }
+        for receiver in &mut self.receivers {
+            // A full hold does not wait for where a source begins.
+            receiver.hold_messages_max = 1_000;
+        }
+        let time = millis(jitter, 1, 400);
+        self.link.blackouts = vec![(begins_at - MILLI, begins_at + time)];
+        self.link.loss = [0.0, 0.1][number(jitter, 2)];
+        if jitter.hits(0.3) {
+            self.reorder();
+        }
+    }
+
+    /// Receivers join late and want what is still retained.
+    fn look_back(&mut self, jitter: &mut Jitter) {
+        self.join_late(jitter);
+        for receiver in &mut self.receivers {
+            receiver.start = Start::Retained;
+            receiver.hold_messages_max = 1_000;
+        }
+        self.link.loss = [0.0, 0.1][number(jitter, 2)];
+        if jitter.hits(0.5) {
+            self.forget(jitter);
+        }
     }
 
     /// Two processes send under one name.

@@ -264,6 +264,7 @@ impl Subscriber {
         let mut options = ReceiverOptions::new(filter.clone());
         options.delivery = own.delivery;
         options.is_shared = own.is_shared;
+        options.start = own.start;
         options.hold_messages_max = own.hold_messages_max;
         options.grace = plan.grace;
         options.unsettled_grace = plan.grace.max(options.unsettled_grace);
@@ -272,13 +273,15 @@ impl Subscriber {
             options.gaps_max = bounds.gaps_max;
             options.hold_bytes_max = bounds.hold_bytes_max;
         }
+        let mut receiver = Receiver::new(options, seed, Duration::ZERO);
+        receiver.handle_subscribed(own.joins_at);
         Self {
             plan: own.clone(),
             heartbeats: ControlSubjects::default().heartbeats(&filter).unwrap(),
             filter,
             asked: BTreeMap::new(),
             ranges_asked: 0,
-            receiver: Receiver::new(options, seed, Duration::ZERO),
+            receiver,
             is_up: true,
             connection: 0,
             oracle: Oracle::new(plan, own),

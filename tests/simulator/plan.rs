@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::Delivery;
+use natseq::sequence::{Delivery, Start};
 
 use super::link::LinkPlan;
 
@@ -63,6 +63,7 @@ pub(super) struct SourcePlan {
 #[derive(Debug, Clone)]
 pub(super) struct ReceiverPlan {
     pub(super) delivery: Delivery,
+    pub(super) start: Start,
     pub(super) joins_at: Duration,
     pub(super) filter: &'static str,
     /// Shares its messages with all others that do.
@@ -163,6 +164,7 @@ pub(super) fn receiver(jitter: &mut Jitter) -> ReceiverPlan {
     let kinds = [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly];
     ReceiverPlan {
         delivery: kinds[number(jitter, 3)],
+        start: Start::Live,
         joins_at: Duration::ZERO,
         filter: EVERYTHING,
         is_shared: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, Event, RequestKind};
+use natseq::sequence::{Delivery, Event, LineStatistics, RequestKind};
 
 use super::link::{Fate, Link, Path};
 use super::oracle::{Run, Tag};
@@ -66,8 +66,11 @@ impl World {
                 self.act(index);
             }
             for index in 0..self.receivers.len() {
-                self.receivers[index].receiver.handle_timeout(self.now);
-                self.drain(index);
+                let receiver = &mut self.receivers[index].receiver;
+                if receiver.poll_timeout().is_some_and(|due| due <= self.now) {
+                    receiver.handle_timeout(self.now);
+                    self.drain(index);
+                }
             }
         }
         self.judge();
@@ -76,6 +79,22 @@ impl World {
     /// What was said, if that was asked for.
     pub(super) fn story(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// Numbers that receivers were owed.
+    pub(super) fn owed(&self) -> u64 {
+        let lines = self
+            .receivers
+            .iter()
+            .flat_map(|to| to.receiver.statistics());
+        lines.map(|line| line.highest + 1 - line.base).sum()
+    }
+
+    /// What a receiver counts, the gaps that it found and the ranges that it asked for.
+    pub(super) fn account(&self, index: usize) -> (Vec<LineStatistics>, u64, u64) {
+        let to = &self.receivers[index];
+        let lines = to.receiver.statistics().collect();
+        (lines, to.oracle.gaps, to.ranges_asked)
     }
 
     pub(super) const fn link(&self) -> &Link<Packet> {
@@ -97,7 +116,6 @@ impl World {
         }
         for index in 0..self.receivers.len() {
             self.ask(index);
-            self.drain(index);
             let due = self.receivers[index].receiver.poll_timeout();
             let is_later = due.is_none_or(|due| due > self.now);
             assert!(
