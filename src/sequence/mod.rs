@@ -15,7 +15,9 @@
 //! give the same outputs.
 
 mod archive;
+mod bare;
 mod budget;
+mod carrier;
 mod claim;
 mod control;
 mod error;
@@ -38,7 +40,9 @@ mod story;
 mod subjects;
 
 pub use archive::{ArchiveIndex, Stored};
+pub use bare::{BareChecker, BareStatistics, BareVerdict};
 pub use budget::{Bucket, Rate, RepairLimits};
+pub use carrier::{Carried, Carrier, Dressed, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use error::SendError;

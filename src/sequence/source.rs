@@ -4,7 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 
 /// The longest name in bytes: it stands in every message and in control subjects.
-const NAME_BYTES_MAX: usize = 32;
+pub(super) const NAME_BYTES_MAX: usize = 32;
 
 /// Names a source: 1 to 32 letters, digits, `-` and `_`. Cloning costs one reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
