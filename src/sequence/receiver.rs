@@ -305,6 +305,16 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
+    /// For `pause` nobody asked for anything, because the caller was busy: that time does not count
+    /// towards [`ReceiverOptions::gap_timeout`].
+    pub fn handle_pause(&mut self, now: Duration, pause: Duration) {
+        for id in &self.active {
+            if let Some(line) = self.lines.get_mut(id) {
+                line.handle_pause(now, pause);
+            }
+        }
+    }
+
     /// A moment that [`Receiver::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.disconnected.is_some() {

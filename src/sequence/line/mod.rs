@@ -315,10 +315,15 @@ impl<M: Weight> Line<M> {
         self.give_up_claims(around);
     }
 
+    /// Nobody asked for anything for `pause`.
+    pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
+        self.gaps.shift(pause, now);
+        self.progress = self.progress.saturating_add(pause).min(now);
+    }
+
     /// The connection is back after `away`: waiting did not count meanwhile.
     pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
-        self.gaps.shift(away, now);
-        self.progress = self.progress.saturating_add(away).min(now);
+        self.handle_pause(now, away);
         self.heard = self.heard.saturating_add(away).min(now);
         if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
             *until = until.saturating_add(away);

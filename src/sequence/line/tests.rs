@@ -59,6 +59,23 @@ fn what_the_hold_cannot_take_is_asked_for_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn time_in_which_nobody_asked_does_not_age_a_gap() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 3]);
+    let _ = (story.told(), story.request());
+    for _ in 0..10 {
+        story.wait(MILLI * 400);
+        story.now += MILLI * 60_000;
+        story.receiver.handle_pause(story.now, MILLI * 60_000);
+    }
+    story.wait(MILLI * 900);
+    assert_eq!(story.told(), "silent");
+    assert_eq!(story.request().as_deref(), Some("2"));
+    story.wait(MILLI * 200);
+    assert_eq!(story.told(), "lost2-2:timeout");
+}
+
+#[test]
 fn requests_are_repeated_without_a_limit_while_the_source_lives() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 3]);
