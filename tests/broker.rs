@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use natseq::broker::{Broker, BrokerOptions, Credentials, Direction, FaultPlan, FaultRule};
-use natseq::client::{Client, ConnectOptions, ErrorKind, Event};
-use natseq::sequence::{Delivery, Event as SequenceEvent};
+use natseq::client::{Client, ConnectOptions, ErrorKind, Event, Publication};
+use natseq::sequence::{Carrier, Delivery, Event as SequenceEvent};
 use natseq::subject::Filter;
-use natseq::wire::Limits;
+use natseq::wire::{Headers, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -174,6 +174,112 @@ async fn a_truncated_message_is_not_delivered_and_a_sequenced_one_is_won_back() 
     assert!(broker.statistics().faults.truncated > 0);
     let repairs = closing.await.unwrap().statistics.repairs;
     assert!(repairs >= broker.statistics().faults.dropped, "{repairs}");
+}
+
+#[tokio::test]
+async fn whatever_carries_the_numbers_everything_comes_as_it_was_published() {
+    for carrier in [Carrier::Header, Carrier::Token, Carrier::Payload] {
+        for delivery in [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly] {
+            carry(carrier, delivery).await;
+        }
+    }
+}
+
+async fn carry(carrier: Carrier, delivery: Delivery) {
+    const MESSAGES: u64 = 300;
+    let faults = rule(Direction::ToClient, |rule| rule.drop = 0.2);
+    let (broker, address) = broker(|options| (options.faults, options.seed) = (faults, 5)).await;
+    let receiver = connect(&address).await;
+    let builder = receiver.sequenced_subscriber("d.*").unwrap();
+    let builder = builder.carrier(carrier).delivery(delivery);
+    let mut subscriber = builder.start().unwrap();
+    receiver.flush().await.unwrap();
+    let sender = connect(&address).await;
+    let builder = sender.sequenced_publisher("d.*").unwrap();
+    let publisher = builder.carrier(carrier).start().unwrap();
+    let mut headers = Headers::new();
+    headers.append("Trace", "7").unwrap();
+    for number in 1..=MESSAGES {
+        let subject = format!("d.{}", number % 3);
+        let publication = Publication::new(&subject, format!("SEQ1 {number}\r\n")).unwrap();
+        let publication = publication.reply("answers").unwrap().headers(&headers);
+        assert_eq!(publisher.send(publication).await.unwrap(), number);
+    }
+    let closing = tokio::spawn(publisher.close());
+    let what = format!("{carrier:?} {delivery:?}");
+    let mut outcomes = std::collections::BTreeMap::new();
+    let mut lost = 0;
+    while !subscriber.has_ended() {
+        let event = timeout(PATIENCE, subscriber.next()).await;
+        match event.expect("an event").unwrap() {
+            SequenceEvent::Message { message, origin } => {
+                let seq = origin.seq;
+                *outcomes.entry(seq).or_insert(0) += 1;
+                assert_eq!(message.subject(), format!("d.{}", seq % 3).as_bytes());
+                assert_eq!(message.payload(), format!("SEQ1 {seq}\r\n").as_bytes());
+                assert_eq!(message.payload_bytes(), message.payload(), "{what}");
+                assert_eq!(message.reply(), Some(&b"answers"[..]), "{what} {origin:?}");
+                let trace = message.headers().and_then(|block| block.first("Trace"));
+                assert_eq!(trace, Some(&b"7"[..]), "{what} {origin:?}");
+            }
+            SequenceEvent::Lost { from, to, .. } => {
+                (from..=to).for_each(|seq| *outcomes.entry(seq).or_insert(0) += 1);
+                lost += to - from + 1;
+            }
+            SequenceEvent::Unsequenced { message } => panic!("{what}: {message:?}"),
+            _ => {}
+        }
+    }
+    assert!(
+        outcomes.len() as u64 == MESSAGES && outcomes.values().all(|count| *count == 1),
+        "{what}: {outcomes:?}"
+    );
+    let dropped = broker.statistics().faults.dropped;
+    assert!(dropped > 30, "{what}: {dropped}");
+    let expected = if delivery == Delivery::DetectOnly {
+        dropped
+    } else {
+        0
+    };
+    assert_eq!(lost, expected, "{what}");
+    assert_eq!(subscriber.bad_stamps(), 0, "{what}");
+    drop(subscriber);
+    receiver.close().await;
+    closing.abort();
+}
+
+/// What is asked for comes behind what waits already, however long the program takes for that.
+#[tokio::test]
+async fn a_slow_program_loses_nothing_that_waits_for_it() {
+    let faults = rule(Direction::ToClient, |rule| rule.drop = 0.05);
+    let (_broker, address) = broker(|options| (options.faults, options.seed) = (faults, 9)).await;
+    let receiver = connect(&address).await;
+    let builder = receiver.sequenced_subscriber("d.x").unwrap();
+    let builder = builder.options(|options| options.gap_timeout = Duration::from_millis(200));
+    let mut subscriber = builder.start().unwrap();
+    receiver.flush().await.unwrap();
+    let sender = connect(&address).await;
+    let publisher = sender.sequenced_publisher("d.x").unwrap().start().unwrap();
+    for number in 1..=4_000_u64 {
+        publisher.publish("d.x", number.to_string()).await.unwrap();
+    }
+    let (mut delivered, mut repaired) = (0, 0);
+    while delivered < 4_000 {
+        let event = timeout(PATIENCE, subscriber.next()).await;
+        match event.expect("an event").unwrap() {
+            SequenceEvent::Message { origin, .. } => {
+                delivered += 1;
+                repaired += u64::from(origin.is_repaired);
+                // A batch takes longer than a number may be missing.
+                if origin.seq % 4 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            event @ SequenceEvent::Lost { .. } => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+    assert!(repaired > 100, "{repaired}");
 }
 
 #[tokio::test]

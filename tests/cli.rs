@@ -199,49 +199,89 @@ fn certificates_are_named_by_flags() {
 #[test]
 fn both_programs_meet_at_the_broker_and_nothing_is_missing() {
     let faults = ["--drop", "0.1", "--duplicate", "0.05", "--seed", "3"];
-    let (_broker, address) = serve(&faults);
-    let arguments = [
-        "sub",
-        "d.>",
-        "--sequenced=ordered",
-        "--json",
-        "--until-eos",
-        "-s",
-        &address,
-    ];
-    let sub = Program::start(&mut natseq(&arguments), None);
-    sub.wait_for_error(READY);
-    let arguments = [
-        "pub",
-        "d.x",
-        "body {{Count}}",
-        "--sequenced",
-        "--count",
-        "2000",
-        "-s",
-        &address,
-    ];
-    Program::start(&mut natseq(&arguments), None).succeed();
-    let events: Vec<Value> = sub
-        .succeed()
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let bodies = events.iter().filter(|event| event["event"] == "message");
-    for (index, message) in bodies.enumerate() {
+    for carrier in ["header", "token", "payload"] {
+        let (_broker, address) = serve(&faults);
+        let common = ["--json", "--carrier", carrier, "-s", &address];
+        let arguments = ["sub", "d.>", "--sequenced=ordered", "--until-eos"];
+        let sub = Program::start(natseq(&arguments).args(common), None);
+        sub.wait_for_error(READY);
+        let arguments = [
+            "pub",
+            "d.x",
+            "body {{Count}}",
+            "--sequenced",
+            "--count",
+            "2000",
+        ];
+        Program::start(natseq(&arguments).args(common), None).succeed();
+        let events: Vec<Value> = sub
+            .succeed()
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let bodies = events.iter().filter(|event| event["event"] == "message");
+        for (index, message) in bodies.enumerate() {
+            assert_eq!(
+                (&message["payload"], &message["subject"]),
+                (&format!("body {}", index + 1).into(), &"d.x".into()),
+                "{carrier}: {message}"
+            );
+        }
+        let summary = events.last().unwrap();
         assert_eq!(
-            message["payload"],
-            format!("body {}", index + 1),
-            "{message}"
+            (&summary["delivered"], &summary["lost"]),
+            (&2000.into(), &0.into()),
+            "{carrier}: {summary}"
         );
+        let repaired = summary["repaired"].as_u64().unwrap();
+        assert!(repaired > 0, "{carrier}: {summary}");
     }
-    let summary = events.last().unwrap();
+}
+
+#[test]
+fn bare_numbers_are_published_and_what_is_missing_between_them_is_named() {
+    let (_broker, address) = serve(&[]);
+    let bare = ["--sequenced", "--carrier", "bare", "-s", &address];
+    let sub = |count| {
+        let arguments = ["sub", "updates.*", "--json", "--count", count];
+        let sub = Program::start(natseq(&arguments).args(bare), None);
+        sub.wait_for_error(READY);
+        sub
+    };
+    let (whole, holed) = (sub("3"), sub("6"));
+    let arguments = ["pub", "updates", "x", "--count", "3"];
+    Program::start(natseq(&arguments).args(bare), None).succeed();
+    for subject in ["updates.7", "updates.8", "updates.1"] {
+        Program::start(&mut natseq(&["pub", subject, "x", "-s", &address]), None).succeed();
+    }
+    assert_eq!(whole.succeed().len(), 4, "three messages and the summary");
+    let finished = holed.finish(PATIENCE);
+    assert_eq!(finished.status.code(), Some(1), "{:?}", finished.errors);
+    let told: Vec<&String> = finished
+        .output
+        .iter()
+        .filter(|line| !line.contains(r#""event":"message""#))
+        .collect();
     assert_eq!(
-        (&summary["delivered"], &summary["lost"]),
-        (&2000.into(), &0.into()),
-        "{summary}"
+        told[..2],
+        [
+            r#"{"event":"missing","subject":"updates.7","from":4,"to":6}"#,
+            r#"{"event":"behind","subject":"updates.1","highest":8}"#
+        ]
     );
-    assert!(summary["repaired"].as_u64().unwrap() > 0, "{summary}");
+    let lines =
+        r#""lines":[{"subject":"updates","first":1,"last":1,"received":6,"missing":3,"behind":1}]"#;
+    assert!(told[2].contains(lines), "{told:?}");
+    for wrong in [
+        &["sub", "updates.*", "--until-eos"][..],
+        &["sub", "updates.*", "--sequenced=ordered"],
+        &["pub", "updates", "x", "--source", "a"],
+    ] {
+        let mut command = natseq(wrong);
+        let has_mode = wrong.contains(&"--sequenced=ordered");
+        let program = Program::start(command.args(&bare[usize::from(has_mode)..]), None);
+        assert!(!program.finish(PATIENCE).status.success(), "{wrong:?}");
+    }
 }
 
 #[test]

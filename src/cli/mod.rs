@@ -1,6 +1,7 @@
 //! The `natseq` program.
 
 mod archive;
+mod carrier;
 mod connection;
 mod demo;
 mod dump;

@@ -14,6 +14,7 @@ use crate::sequence::{RetentionLimits, RetentionOverflow, SourceName};
 use crate::subject::Subject;
 use crate::wire::Headers;
 
+use super::carrier::CarrierArg;
 use super::connection::{ConnectionArgs, duration};
 use super::text::grouped;
 
@@ -38,6 +39,14 @@ pub(super) struct PublishArgs {
     /// Number the messages, retain them, and serve repairs
     #[arg(long)]
     sequenced: bool,
+    /// Where the numbers stand; receivers must know
+    #[arg(
+        long,
+        value_name = "WHERE",
+        requires = "sequenced",
+        default_value = "header"
+    )]
+    carrier: CarrierArg,
     /// Name of the source [default: ten random characters]
     #[arg(long, value_name = "NAME", requires = "sequenced")]
     source: Option<String>,
@@ -97,24 +106,30 @@ pub(super) async fn run(
         None => None,
     };
     let client = connection.connect().await?;
-    let publisher = if args.sequenced {
+    let way = if let Some(carrier) = args.carrier.with_source().filter(|_| args.sequenced) {
         let scope = args.scope.as_deref().unwrap_or(&args.subject);
         let builder = client
             .sequenced_publisher(scope)
             .map_err(|error| format!("--scope `{scope}`: {error}"))?;
         let builder = builder
+            .carrier(carrier)
             .retention(RETENTION)
             .overflow(RetentionOverflow::Refuse);
-        Some(match source {
+        Way::Sequenced(match source {
             Some(source) => builder.source(source).start()?,
             None => builder.start()?,
         })
+    } else if args.sequenced {
+        if source.is_some() || args.scope.is_some() {
+            return Err("--carrier bare has neither --source nor --scope".into());
+        }
+        Way::Bare
     } else {
-        None
+        Way::Plain
     };
     let mut job = Job {
         client,
-        publisher,
+        way,
         subject,
         reply,
         headers,
@@ -142,10 +157,18 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// How messages are numbered.
+enum Way {
+    Plain,
+    /// By their place in the run, at the end of the subject.
+    Bare,
+    Sequenced(SequencedPublisher),
+}
+
 /// Messages on their way.
 struct Job {
     client: Client,
-    publisher: Option<SequencedPublisher>,
+    way: Way,
     subject: Subject,
     reply: Option<Subject>,
     headers: Headers,
@@ -157,16 +180,24 @@ struct Job {
 impl Job {
     async fn send(&mut self, body: Vec<u8>) -> Result<(), Box<dyn Error>> {
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        let publication = Publication::new(&self.subject, body)?.headers(&self.headers);
+        let numbered;
+        let subject = if matches!(self.way, Way::Bare) {
+            let number = self.published.saturating_add(1);
+            numbered = Subject::new(&format!("{}.{number}", self.subject.as_str()))?;
+            &numbered
+        } else {
+            &self.subject
+        };
+        let publication = Publication::new(subject, body)?.headers(&self.headers);
         let publication = match &self.reply {
             Some(reply) => publication.reply(reply)?,
             None => publication,
         };
-        match &self.publisher {
-            Some(publisher) => {
+        match &self.way {
+            Way::Sequenced(publisher) => {
                 publisher.send(publication).await?;
             }
-            None => self.client.send(publication).await?,
+            Way::Plain | Way::Bare => self.client.send(publication).await?,
         }
         self.published = self.published.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
@@ -179,9 +210,10 @@ impl Job {
     /// Waits until the server has everything and, for a source, until nobody asks any more.
     async fn finish(self) -> Result<Summary, Box<dyn Error>> {
         self.client.flush().await?;
-        let closed = match self.publisher {
-            Some(publisher) => Some(publisher.close().await),
-            None => None,
+        let last = matches!(self.way, Way::Bare).then_some(self.published);
+        let closed = match self.way {
+            Way::Sequenced(publisher) => Some(publisher.close().await),
+            Way::Plain | Way::Bare => None,
         };
         self.client.close().await;
         let of = |get: fn(&ClosedSource) -> u64| closed.as_ref().map(get);
@@ -191,7 +223,7 @@ impl Job {
             subject: self.subject.as_str().to_owned(),
             source: closed.as_ref().map(|closed| closed.source.to_string()),
             epoch: of(|closed| closed.prior.epoch),
-            last: of(|closed| closed.prior.lead),
+            last: of(|closed| closed.prior.lead).or(last),
             repairs: of(|closed| closed.statistics.repairs),
         })
     }

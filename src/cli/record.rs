@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::sequence::LineStatistics;
+use crate::sequence::{BareStatistics, LineStatistics};
 
 /// One line of output.
 #[derive(Debug, Serialize)]
@@ -47,6 +47,17 @@ pub(super) enum Record<'a> {
     Evicted {
         source: &'a str,
         epoch: u64,
+    },
+    /// Numbers between the highest so far and the next message's.
+    Missing {
+        subject: Cow<'a, str>,
+        from: u64,
+        to: u64,
+    },
+    /// The next message's number is not higher than that of one before.
+    Behind {
+        subject: Cow<'a, str>,
+        highest: u64,
     },
     Summary(Summary),
 }
@@ -91,6 +102,9 @@ pub(super) struct Summary {
     /// Messages dropped here because this program was too slow.
     pub(super) dropped: u64,
     pub(super) sources: Vec<SourceSummary>,
+    /// Lines of bare numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) lines: Vec<LineSummary>,
 }
 
 /// One run of one source.
@@ -108,6 +122,17 @@ pub(super) struct SourceSummary {
     lost: u64,
     undecided: u64,
     ended: bool,
+}
+
+/// One line of bare numbers.
+#[derive(Debug, Serialize)]
+pub(super) struct LineSummary {
+    subject: String,
+    first: u64,
+    last: u64,
+    received: u64,
+    missing: u64,
+    behind: u64,
 }
 
 impl Summary {
@@ -128,6 +153,19 @@ impl Summary {
             lost: line.lost,
             undecided: line.undecided,
             ended: line.is_ended,
+        });
+    }
+
+    pub(super) fn add_bare(&mut self, line: &BareStatistics) {
+        self.delivered = self.delivered.saturating_add(line.received);
+        self.lost = self.lost.saturating_add(line.missing);
+        self.lines.push(LineSummary {
+            subject: shown(&line.subject).into_owned(),
+            first: line.first,
+            last: line.highest,
+            received: line.received,
+            missing: line.missing,
+            behind: line.behind,
         });
     }
 

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use crate::client::{Client, SequencedMessage, SequencedSubscriber, Subscription};
-use crate::sequence::{Delivery, Event, Origin};
+use crate::sequence::{BareChecker, BareVerdict, Carrier, Delivery, Event, Origin};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::{HeaderBlock, Message};
 
+use super::carrier::CarrierArg;
 use super::connection::ConnectionArgs;
 use super::record::{MessageRecord, Record, Summary, payload, shown};
 use super::text::{grouped, range};
@@ -30,6 +31,14 @@ pub(super) struct SubscribeArgs {
     /// Check numbers and ask for what is missing
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "immediate")]
     sequenced: Option<Mode>,
+    /// Where the numbers stand
+    #[arg(
+        long,
+        value_name = "WHERE",
+        requires = "sequenced",
+        default_value = "header"
+    )]
+    carrier: CarrierArg,
     /// End when every source that was heard has ended and nothing is undecided
     #[arg(long, requires = "sequenced")]
     until_eos: bool,
@@ -63,6 +72,10 @@ pub(super) async fn run(
         }
         None => None,
     };
+    let is_bare = args.sequenced.is_some() && args.carrier == CarrierArg::Bare;
+    if is_bare && (args.until_eos || matches!(args.sequenced, Some(Mode::Ordered))) {
+        return Err("--carrier bare has neither an order to restore nor an end".into());
+    }
     let client = connection.connect().await?;
     let mut printer = Printer {
         out: BufWriter::new(std::io::stdout()),
@@ -70,9 +83,12 @@ pub(super) async fn run(
         messages: 0,
         messages_max: args.count.unwrap_or(u64::MAX),
     };
-    let summary = match args.sequenced {
-        Some(mode) => sequenced(&args, mode, group, &client, &mut printer).await,
-        None => plain(&args, group, &client, &mut printer).await,
+    let summary = match (args.sequenced, args.carrier.with_source()) {
+        (Some(mode), Some(carrier)) => {
+            sequenced(&args, mode, carrier, group, &client, &mut printer).await
+        }
+        (Some(_), None) => bare(&args, group, &client, &mut printer).await,
+        (None, _) => plain(&args, group, &client, &mut printer).await,
     };
     client.close().await;
     let summary = match summary {
@@ -97,6 +113,52 @@ async fn plain(
     client: &Client,
     printer: &mut Printer,
 ) -> Result<Summary, Box<dyn Error>> {
+    let dropped = each(args, group, client, printer, Printer::plain).await?;
+    Ok(Summary {
+        messages: printer.messages,
+        unsequenced: printer.messages,
+        dropped,
+        ..Summary::default()
+    })
+}
+
+/// Looks at nothing but the numbers at the end of subjects.
+async fn bare(
+    args: &SubscribeArgs,
+    group: Option<QueueGroup>,
+    client: &Client,
+    printer: &mut Printer,
+) -> Result<Summary, Box<dyn Error>> {
+    let mut checker = BareChecker::new();
+    let is_shared = group.is_some();
+    let check = |printer: &mut Printer, message: &Message| {
+        let verdict = checker.handle_subject(message.subject());
+        if !is_shared {
+            printer.verdict(message.subject(), verdict)?;
+        }
+        printer.plain(message)
+    };
+    let dropped = each(args, group, client, printer, check).await?;
+    let mut summary = Summary {
+        messages: printer.messages,
+        unsequenced: checker.unnumbered().saturating_add(checker.unchecked()),
+        dropped,
+        ..Summary::default()
+    };
+    for line in checker.statistics().filter(|_| !is_shared) {
+        summary.add_bare(line);
+    }
+    Ok(summary)
+}
+
+/// Gives every message of a plain subscription to `print`; returns how many were dropped.
+async fn each(
+    args: &SubscribeArgs,
+    group: Option<QueueGroup>,
+    client: &Client,
+    printer: &mut Printer,
+    mut print: impl FnMut(&mut Printer, &Message) -> std::io::Result<()>,
+) -> Result<u64, Box<dyn Error>> {
     let mut subscription = match &group {
         Some(group) => client.queue_subscribe(&args.subject, group.as_str())?,
         None => client.subscribe(&args.subject)?,
@@ -121,17 +183,11 @@ async fn plain(
             }
         }
         for message in batch.drain(..) {
-            printer.plain(&message)?;
+            print(printer, &message)?;
         }
         printer.out.flush()?;
     }
-    let dropped = subscription.statistics().dropped;
-    Ok(Summary {
-        messages: printer.messages,
-        unsequenced: printer.messages,
-        dropped,
-        ..Summary::default()
-    })
+    Ok(subscription.statistics().dropped)
 }
 
 async fn take(subscription: &mut Subscription, batch: &mut Vec<Message>, most: usize) -> usize {
@@ -141,6 +197,7 @@ async fn take(subscription: &mut Subscription, batch: &mut Vec<Message>, most: u
 async fn sequenced(
     args: &SubscribeArgs,
     mode: Mode,
+    carrier: Carrier,
     group: Option<QueueGroup>,
     client: &Client,
     printer: &mut Printer,
@@ -152,6 +209,7 @@ async fn sequenced(
     };
     let builder = client
         .sequenced_subscriber(&args.subject)?
+        .carrier(carrier)
         .delivery(delivery);
     let mut subscriber = match group {
         Some(group) => builder.queue_group(group).start()?,
@@ -234,6 +292,28 @@ impl Printer {
             message.payload(),
         );
         self.message(parts, None)
+    }
+
+    fn verdict(&mut self, subject: &[u8], verdict: BareVerdict) -> std::io::Result<()> {
+        match verdict {
+            BareVerdict::Ahead {
+                number,
+                missing_from: from,
+            } => {
+                let to = number.saturating_sub(1);
+                let text = format!("Missing {} before \"{}\"", range(from, to), shown(subject));
+                let subject = shown(subject);
+                self.say(&Record::Missing { subject, from, to }, &text)
+            }
+            BareVerdict::Behind { highest, .. } => {
+                let subject = shown(subject);
+                let text = format!(
+                    "Behind {highest}: \"{subject}\" is late, repeated or of a new beginning"
+                );
+                self.say(&Record::Behind { subject, highest }, &text)
+            }
+            BareVerdict::Next { .. } | BareVerdict::Unnumbered | BareVerdict::Unchecked => Ok(()),
+        }
     }
 
     fn event(&mut self, event: &Event<SequencedMessage>) -> std::io::Result<()> {

@@ -131,7 +131,16 @@ impl<'a, P: ToPayload> Publication<'a, P> {
 
     /// The frame that carries the message.
     pub(super) fn frame(&self) -> Publish<'_> {
-        let mut frame = Publish::new(self.subject, self.payload.bytes());
+        self.frame_as(self.subject, self.payload.bytes())
+    }
+
+    /// [`Publication::frame`] with another subject and payload.
+    pub(super) fn frame_as<'b>(
+        &'b self,
+        subject: SubjectRef<'b>,
+        payload: &'b [u8],
+    ) -> Publish<'b> {
+        let mut frame = Publish::new(subject, payload);
         if let Some(reply) = self.reply {
             frame = frame.reply(reply);
         }

@@ -70,19 +70,7 @@ impl Subscription {
     /// Returns how many; 0 once the subscription has ended and is empty, or when `messages_max`
     /// is 0. Cancel safe as [`Subscription::next`].
     pub async fn next_batch(&mut self, into: &mut Vec<Message>, messages_max: usize) -> usize {
-        if messages_max == 0 {
-            return 0;
-        }
-        let Some(first) = self.next().await else {
-            return 0;
-        };
-        into.push(first);
-        let more = self.taken.len().min(messages_max.saturating_sub(1));
-        let start = into.len();
-        into.extend(self.taken.drain(..more));
-        let bytes = into.iter().skip(start).map(Message::frame_len).sum();
-        self.note_returned(more, bytes);
-        more.saturating_add(1)
+        poll_fn(|cx| self.poll_batch(cx, into, messages_max)).await
     }
 
     /// Ends the subscription once it has delivered `delivered_max` messages in all.
@@ -150,6 +138,33 @@ impl Subscription {
             self.note_returned(1, message.frame_len());
         }
         Poll::Ready(message)
+    }
+
+    /// [`Subscription::next_batch`] for hand-written futures.
+    pub(super) fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Message>,
+        messages_max: usize,
+    ) -> Poll<usize> {
+        if messages_max == 0 {
+            return Poll::Ready(0);
+        }
+        let Some(first) = ready!(self.poll_message(cx)) else {
+            return Poll::Ready(0);
+        };
+        into.push(first);
+        let more = self.taken.len().min(messages_max.saturating_sub(1));
+        let start = into.len();
+        into.extend(self.taken.drain(..more));
+        let bytes = into.iter().skip(start).map(Message::frame_len).sum();
+        self.note_returned(more, bytes);
+        Poll::Ready(more.saturating_add(1))
+    }
+
+    /// Returns true when everything that was taken out of the mailbox was returned.
+    pub(super) fn is_empty_handed(&self) -> bool {
+        self.taken.is_empty()
     }
 
     fn note_returned(&self, messages: usize, bytes: usize) {

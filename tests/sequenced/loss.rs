@@ -1,7 +1,7 @@
 //! Sequenced delivery over real servers that lose messages on purpose: all arrive, none twice.
 
 use natseq::client::connect;
-use natseq::sequence::Delivery;
+use natseq::sequence::{Carrier, Delivery};
 use tokio::time::timeout;
 
 use crate::account::{Account, LINGER_MAX, Tally, hear, publish, source};
@@ -71,11 +71,26 @@ async fn short_streams_arrive_whole_where_nearly_all_is_lost() {
     }
 }
 
+/// Neither side can send a header there: heartbeats, requests and repairs have theirs in payloads.
+#[tokio::test]
+async fn everything_arrives_over_servers_without_headers() {
+    for binary in servers("no headers") {
+        for (carrier, percent_kept) in [(Carrier::Token, 100), (Carrier::Payload, 80)] {
+            let config = format!("no_header_support: true\n{}", mapping(percent_kept));
+            let server = RealServer::start(&binary, &config);
+            let tally = run(&server, Delivery::Ordered, carrier).await;
+            let what = format!("{carrier:?} {tally:?} on {}", server.version());
+            assert_eq!((tally.delivered, tally.lost), (MESSAGES, 0), "{what}");
+            assert_eq!(tally.repaired > 0, percent_kept < 100, "{what}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_receiver_that_only_detects_reports_each_loss_once() {
     for binary in servers("detect only") {
         let server = lossy(&binary, 90);
-        let tally = run(&server, Delivery::DetectOnly).await;
+        let tally = run(&server, Delivery::DetectOnly, Carrier::Header).await;
         let share = tally.lost as f64 / MESSAGES as f64;
         assert!(
             (0.05..0.15).contains(&share),
@@ -143,7 +158,7 @@ fn natseq(server: &RealServer) -> std::process::Command {
 
 async fn deliver(binary: &ServerBinary, percent_kept: u32, delivery: Delivery) {
     let server = lossy(binary, percent_kept);
-    let tally = run(&server, delivery).await;
+    let tally = run(&server, delivery, Carrier::Header).await;
     assert_eq!(
         tally.delivered,
         MESSAGES,
@@ -175,23 +190,26 @@ async fn deliver(binary: &ServerBinary, percent_kept: u32, delivery: Delivery) {
 }
 
 fn lossy(binary: &ServerBinary, percent_kept: u32) -> RealServer {
-    let config = format!(
-        "mappings = {{ \"d.x\": [ {{ destination: \"d.x\", weight: {percent_kept}% }} ] }}"
-    );
-    RealServer::start(binary, &config)
+    RealServer::start(binary, &mapping(percent_kept))
+}
+
+fn mapping(percent_kept: u32) -> String {
+    format!("mappings = {{ \"d.x\": [ {{ destination: \"d.x\", weight: {percent_kept}% }} ] }}")
 }
 
 /// Sends all messages over `server`, and checks that each number has one outcome and its own body.
-async fn run(server: &RealServer, delivery: Delivery) -> Tally {
+async fn run(server: &RealServer, delivery: Delivery, carrier: Carrier) -> Tally {
     let receiving = connect(&server.url()).await.unwrap();
     let builder = receiving.sequenced_subscriber("d.x").unwrap();
-    let mut sub = builder.delivery(delivery).start().unwrap();
+    let builder = builder.carrier(carrier).delivery(delivery);
+    let mut sub = builder.start().unwrap();
     receiving.flush().await.unwrap();
 
     let url = server.url();
     let publishing = tokio::spawn(async move {
         let client = connect(&url).await.unwrap();
-        let publisher = source(&client, "d.x", "test").start().unwrap();
+        let builder = source(&client, "d.x", "test").carrier(carrier);
+        let publisher = builder.start().unwrap();
         publish(&publisher, "d.x", 1..=MESSAGES).await;
         publisher.close().await;
         client.close().await;

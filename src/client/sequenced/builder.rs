@@ -11,8 +11,8 @@ use crate::client::clock::unix_micros;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::inbox;
 use crate::sequence::{
-    ControlSubjects, HeartbeatOptions, Prior, RepairLimits, RetentionLimits, RetentionOverflow,
-    Sender, SenderOptions, SourceName,
+    Carrier, ControlSubjects, HeartbeatOptions, Prior, RepairLimits, RetentionLimits,
+    RetentionOverflow, Sender, SenderOptions, SourceName,
 };
 use crate::subject::Filter;
 
@@ -35,6 +35,7 @@ impl Client {
         Ok(SequencedPublisherBuilder {
             client: self.clone(),
             scope: Filter::new(scope)?,
+            carrier: Carrier::default(),
             source: None,
             prior: None,
             retention: RetentionLimits::default(),
@@ -53,6 +54,7 @@ impl Client {
 pub struct SequencedPublisherBuilder {
     client: Client,
     scope: Filter,
+    carrier: Carrier,
     source: Option<SourceName>,
     prior: Option<Prior>,
     retention: RetentionLimits,
@@ -65,6 +67,13 @@ pub struct SequencedPublisherBuilder {
 }
 
 impl SequencedPublisherBuilder {
+    /// Where messages carry their stamps; receivers must be told. Default: [`Carrier::Header`].
+    #[must_use]
+    pub const fn carrier(mut self, carrier: Carrier) -> Self {
+        self.carrier = carrier;
+        self
+    }
+
     /// Names the source. Default: ten random characters.
     #[must_use]
     pub fn source(mut self, name: SourceName) -> Self {
@@ -140,11 +149,11 @@ impl SequencedPublisherBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::HeadersUnsupported`] when the server would strip the stamps,
+    /// [`ErrorKind::HeadersUnsupported`] when the server would strip stamps that are headers,
     /// [`ErrorKind::Random`], and those of [`Client::subscribe`].
     pub fn start(self) -> Result<SequencedPublisher, Error> {
         let client = self.client;
-        if !client.shared().has_headers() {
+        if self.carrier.has_headers() && !client.shared().has_headers() {
             return Err(Error::new(ErrorKind::HeadersUnsupported));
         }
         let source = match self.source {
@@ -179,9 +188,11 @@ impl SequencedPublisherBuilder {
         let sender = Sender::new(options, inbox::random_seed()?, client.shared().clock.now());
         let lane = Arc::new(Lane {
             client,
+            carrier: self.carrier,
             state: Mutex::new(State {
                 sender,
                 stamp: Vec::new(),
+                dress: Vec::new(),
                 armed: Duration::ZERO,
                 repairing: Repairing::default(),
             }),

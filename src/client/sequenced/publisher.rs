@@ -16,7 +16,9 @@ use tokio::time::sleep_until;
 use crate::client::Client;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::publication::{Publication, ToPayload};
-use crate::sequence::{Outgoing, Prior, SendError, Sender, SenderStatistics, SourceName};
+use crate::sequence::{
+    Carrier, Dressed, Outgoing, Prior, SendError, Sender, SenderStatistics, SourceName,
+};
 use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN};
 use crate::subject::{Subject, ToSubject};
 use crate::wire::{HeaderLines, Headers};
@@ -187,6 +189,7 @@ impl Drop for SequencedPublisher {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) client: Client,
+    pub(super) carrier: Carrier,
     pub(super) state: Mutex<State>,
     pub(super) heartbeat_subject: Subject,
     /// Wakes the service when its timer is too late.
@@ -198,6 +201,8 @@ pub(super) struct Lane {
 pub(super) struct State {
     pub(super) sender: Sender,
     pub(super) stamp: Vec<u8>,
+    /// What has to be written anew to carry it.
+    pub(super) dress: Vec<u8>,
     /// When the service wakes next by itself.
     pub(super) armed: Duration,
     pub(super) repairing: Repairing,
@@ -257,7 +262,8 @@ impl Lane {
         let shared = self.client.shared();
         let frame = publication.frame();
         shared.check(&frame)?;
-        shared.check_line(frame.line_len().saturating_add(LINE_MARGIN_BYTES))?;
+        let margin = LINE_MARGIN_BYTES.saturating_add(self.carrier.subject_bytes_max());
+        shared.check_line(frame.line_len().saturating_add(margin))?;
         if publication.headers.is_some_and(Headers::has_status) {
             return Err(Error::new(ErrorKind::Header).into());
         }
@@ -275,6 +281,7 @@ impl Lane {
         let State {
             sender,
             stamp,
+            dress,
             armed,
             ..
         } = &mut *state;
@@ -282,10 +289,20 @@ impl Lane {
             outbox.check_room()?;
             stamp.clear();
             let seq = sender.stamp(now, &message, body_bytes_max, stamp)?;
-            outbox.push(
-                &frame.first_lines(HeaderLines::trusted(stamp)),
-                shared_payload,
-            );
+            let (subject, payload) = (message.subject, message.payload);
+            match self.carrier.dress(stamp, subject, payload, dress) {
+                Ok(Dressed::Subject(subject)) => {
+                    outbox.push(&publication.frame_as(subject, payload), shared_payload);
+                }
+                Ok(Dressed::Payload(payload)) => {
+                    outbox.push(&publication.frame_as(publication.subject, payload), None);
+                }
+                Ok(Dressed::Lines(lines)) => {
+                    let frame = frame.first_lines(HeaderLines::trusted(lines));
+                    outbox.push(&frame, shared_payload);
+                }
+                Err(error) => return Err(Error::from(error).into()),
+            }
             Ok::<_, Refusal>(seq)
         })?;
         let is_late = sender.poll_timeout().is_some_and(|due| due < *armed);

@@ -9,9 +9,9 @@ use tokio::time::sleep_until;
 
 use crate::client::Subscription;
 use crate::client::shared::Link;
-use crate::sequence::{Allowance, Heartbeat, Reply, ReplyBody};
+use crate::sequence::{Allowance, Carrier, Heartbeat, Reply, ReplyBody, ReplyStatus, wrap};
 use crate::session::Outbox;
-use crate::subject::ToSubject;
+use crate::subject::{SubjectRef, ToSubject};
 use crate::wire::encode::Publish;
 use crate::wire::{HeaderLines, Headers};
 
@@ -135,8 +135,7 @@ impl Lane {
             return;
         };
         let body = heartbeat.to_json();
-        let lines = HeaderLines::trusted(stamp);
-        outbox.push(&Publish::new(subject, &body).first_lines(lines), None);
+        push_control(outbox, self.carrier, subject, None, stamp, &body);
     }
 
     /// Sends answers while there is room for them.
@@ -177,7 +176,7 @@ impl Lane {
                 repairs.spend(now, bytes);
                 turn_bytes = turn_bytes.saturating_add(bytes);
                 repairing.bytes = repairing.bytes.saturating_add(bytes);
-                push_reply(outbox, &reply);
+                push_reply(outbox, self.carrier, &reply);
             }
             Left::ForRoom
         })
@@ -194,22 +193,42 @@ enum Left {
     ForRoom,
 }
 
-fn push_reply(outbox: &mut Outbox, reply: &Reply) {
-    let status = match reply.status {
+fn push_reply(outbox: &mut Outbox, carrier: Carrier, reply: &Reply) {
+    let json;
+    let body = match &reply.body {
+        ReplyBody::Payload(payload) => payload,
+        ReplyBody::Heartbeat(heartbeat) => {
+            json = heartbeat.to_json();
+            &json
+        }
+        ReplyBody::Notice(notice) => {
+            json = notice.to_json();
+            &json
+        }
+    };
+    if let Ok(to) = reply.to.to_subject() {
+        push_control(outbox, carrier, to, reply.status, &reply.lines, body);
+    }
+}
+
+/// Writes a heartbeat or an answer; where the carrier is no header, they have none either.
+fn push_control(
+    outbox: &mut Outbox,
+    carrier: Carrier,
+    to: SubjectRef<'_>,
+    status: Option<ReplyStatus>,
+    lines: &[u8],
+    body: &[u8],
+) {
+    if !carrier.has_headers() {
+        return outbox.push(&Publish::new(to, &wrap(status, lines, body)), None);
+    }
+    let status = match status {
         Some(status) => Headers::with_status(status.code(), status.description()),
         None => Ok(Headers::new()),
     };
-    let (Ok(status), Ok(to)) = (status, reply.to.to_subject()) else {
-        return;
-    };
-    let body = match &reply.body {
-        ReplyBody::Payload(payload) => payload.clone(),
-        ReplyBody::Heartbeat(heartbeat) => heartbeat.to_json(),
-        ReplyBody::Notice(notice) => notice.to_json(),
-    };
-    let lines = HeaderLines::trusted(&reply.lines);
-    outbox.push(
-        &Publish::new(to, &body).headers(&status).first_lines(lines),
-        None,
-    );
+    if let Ok(status) = status {
+        let frame = Publish::new(to, body).headers(&status);
+        outbox.push(&frame.first_lines(HeaderLines::trusted(lines)), None);
+    }
 }

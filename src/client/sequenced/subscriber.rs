@@ -8,6 +8,8 @@
 //! heartbeat proves what came before it, and so does the end of a repair. Everything happens inside
 //! [`SequencedSubscriber::next`]; there is no task.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,16 +24,20 @@ use crate::client::publication::Publication;
 use crate::client::shared::Link;
 use crate::client::{Client, Subscription, new_inbox};
 use crate::sequence::{
-    ControlSubjects, Delivery, Event, Heartbeat, LineStatistics, Receiver, ReceiverOptions,
-    RepairEnd, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, STAMP_HEADER, Stamp,
+    Carrier, ControlSubjects, Delivery, Event, Heartbeat, LineStatistics, Receiver,
+    ReceiverOptions, RepairEnd, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, STAMP_HEADER, Stamp,
+    wrapped_len,
 };
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::{HeaderBlock, Message};
 
-use super::message::SequencedMessage;
+use super::message::{Cut, SequencedMessage};
 
 /// Messages that are checked with one look at the clock.
 const BATCH_MESSAGES: usize = 1_024;
+
+/// A program that was busy for less than this has not kept anything waiting.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// The status of a server's answer when nobody serves repairs.
 const NO_RESPONDERS: u16 = 503;
@@ -48,6 +54,7 @@ impl Client {
         Ok(SequencedSubscriberBuilder {
             client: self.clone(),
             options: ReceiverOptions::new(filter),
+            carrier: Carrier::default(),
             group: None,
             subjects: ControlSubjects::default(),
         })
@@ -59,6 +66,7 @@ impl Client {
 pub struct SequencedSubscriberBuilder {
     client: Client,
     options: ReceiverOptions,
+    carrier: Carrier,
     group: Option<QueueGroup>,
     subjects: ControlSubjects,
 }
@@ -68,6 +76,14 @@ impl SequencedSubscriberBuilder {
     #[must_use]
     pub const fn delivery(mut self, delivery: Delivery) -> Self {
         self.options.delivery = delivery;
+        self
+    }
+
+    /// Where messages carry their stamps, as their publishers have it. Default:
+    /// [`Carrier::Header`].
+    #[must_use]
+    pub const fn carrier(mut self, carrier: Carrier) -> Self {
+        self.carrier = carrier;
         self
     }
 
@@ -105,7 +121,7 @@ impl SequencedSubscriberBuilder {
         let answers = Filter::new(&format!("{inbox}.*"))?;
         // Data before heartbeats, so that the first heartbeat proves something.
         let filters = [
-            (self.options.filter.clone(), self.group),
+            (self.carrier.subscription(&self.options.filter)?, self.group),
             (heartbeats, None),
             (answers, None),
         ];
@@ -114,18 +130,20 @@ impl SequencedSubscriberBuilder {
             return Err(Error::new(crate::client::ErrorKind::TooMany));
         };
         let clock = shared.clock;
+        let now = clock.now();
         let mut link = shared.link.subscribe();
         let link_seen = *link.borrow_and_update();
         let filter = self.options.filter.clone();
-        let mut receiver = Receiver::new(self.options, inbox::random_seed()?, clock.now());
+        let mut receiver = Receiver::new(self.options, inbox::random_seed()?, now);
         if !matches!(link_seen, Link::Up(_)) {
-            receiver.handle_disconnected(clock.now());
+            receiver.handle_disconnected(now);
         }
         Ok(SequencedSubscriber {
             data_sid: *data_sid,
             heartbeat_sid: *heartbeat_sid,
             subscription,
             subjects: self.subjects,
+            carrier: self.carrier,
             filter,
             inbox,
             receiver,
@@ -134,6 +152,9 @@ impl SequencedSubscriberBuilder {
             clock,
             client: self.client,
             batch: Vec::new(),
+            taken_at: now,
+            heard_until: now,
+            left_at: now,
             is_over: false,
         })
     }
@@ -149,6 +170,7 @@ pub struct SequencedSubscriber {
     data_sid: u64,
     heartbeat_sid: u64,
     subjects: ControlSubjects,
+    carrier: Carrier,
     filter: Filter,
     inbox: String,
     receiver: Receiver<SequencedMessage>,
@@ -156,13 +178,21 @@ pub struct SequencedSubscriber {
     link_seen: Link,
     clock: Clock,
     batch: Vec<Message>,
+    /// When everything that had come was taken out of the mailbox last.
+    taken_at: Duration,
+    /// The receiver has seen everything that came until then.
+    heard_until: Duration,
+    /// When the program was given the turn last.
+    left_at: Duration,
     is_over: bool,
 }
 
 impl SequencedSubscriber {
     /// Waits for the next event; `None` once the client is closed and everything was told.
     ///
-    /// Gaps are asked for only while this is being awaited. Cancel safe.
+    /// Gaps are asked for only while this is being awaited, and time that passes otherwise does not
+    /// count towards [`ReceiverOptions::gap_timeout`]; nor is anything given up while messages wait
+    /// that may be it. Cancel safe.
     pub async fn next(&mut self) -> Option<Event<SequencedMessage>> {
         loop {
             if let Some(event) = self.receiver.poll_event() {
@@ -225,29 +255,74 @@ impl SequencedSubscriber {
     /// Waits for bytes, for time or for the connection, and lets the receiver know.
     async fn advance(&mut self) {
         self.note_link();
+        self.note_pause();
         self.ask();
         let due = self.receiver.poll_timeout().unwrap_or(Duration::MAX);
         let due = self.clock.instant(due);
-        tokio::select! {
-            count = self.subscription.next_batch(&mut self.batch, BATCH_MESSAGES) => {
-                self.is_over = count == 0;
-                let now = self.clock.now();
-                let mut batch = std::mem::take(&mut self.batch);
-                for message in batch.drain(..) {
-                    self.take(now, message);
-                }
-                self.batch = batch;
+        let Self {
+            subscription,
+            batch,
+            clock,
+            taken_at,
+            heard_until,
+            left_at,
+            link,
+            ..
+        } = self;
+        let clock = *clock;
+        let presence = Presence { clock, left_at };
+        let taking = poll_fn(move |cx| {
+            // Dropped with the wait, however it ends.
+            let _ = &presence;
+            // Before the look: what comes in between came later.
+            let now = clock.now();
+            let was_empty_handed = subscription.is_empty_handed();
+            let Poll::Ready(count) = subscription.poll_batch(cx, batch, BATCH_MESSAGES) else {
+                *heard_until = now;
+                return Poll::Pending;
+            };
+            if was_empty_handed {
+                *taken_at = now;
             }
+            Poll::Ready(count)
+        });
+        tokio::select! {
+            // What waits may be what time is running out for.
+            biased;
+            count = taking => self.take_batch(count),
             () = sleep_until(due) => {}
-            changed = self.link.changed() => {
+            changed = link.changed() => {
                 if changed.is_err() {
                     self.is_over = true;
                 }
             }
         }
-        self.receiver.handle_timeout(self.clock.now());
+        self.receiver.handle_timeout(self.heard_until);
         // What was found out is asked for before the caller looks at it.
         self.ask();
+    }
+
+    fn take_batch(&mut self, count: usize) {
+        self.is_over = count == 0;
+        let now = self.clock.now();
+        let mut batch = std::mem::take(&mut self.batch);
+        for message in batch.drain(..) {
+            self.take(now, message);
+        }
+        self.batch = batch;
+        if self.subscription.is_empty_handed() {
+            self.heard_until = self.taken_at;
+        }
+    }
+
+    /// While the program was busy nothing was asked for.
+    fn note_pause(&mut self) {
+        let now = self.clock.now();
+        let pause = now.saturating_sub(self.left_at);
+        if pause >= PAUSE_MIN {
+            self.receiver.handle_pause(now, pause);
+            self.left_at = now;
+        }
     }
 
     fn note_link(&mut self) {
@@ -285,7 +360,7 @@ impl SequencedSubscriber {
         match message.sid_number() {
             Some(sid) if sid == self.data_sid => self.take_data(now, message),
             Some(sid) if sid == self.heartbeat_sid => self.take_heartbeat(now, &message),
-            _ => self.take_answer(now, message),
+            _ => self.take_answer(now, &message),
         }
     }
 
@@ -298,58 +373,66 @@ impl SequencedSubscriber {
         let is_of_stream = message
             .reply()
             .is_some_and(|reply| reply.starts_with(b"$JS.ACK."));
-        let message = SequencedMessage::new(message, false);
         if is_of_stream {
+            let cut = Cut::none(&message);
+            let message = SequencedMessage::published(message, cut);
             return self.receiver.handle_message(now, None, message);
         }
+        let header = self
+            .carrier
+            .has_headers()
+            .then(|| message.headers())
+            .flatten();
+        let header = header.and_then(|block| block.first(STAMP_HEADER));
+        let carried = self
+            .carrier
+            .read(header, message.subject(), message.payload());
         // The stamp is taken out before the message moves.
         let mut stamp = [0_u8; STAMP_BYTES_MAX];
-        let stamp = message
-            .headers()
-            .and_then(|block| block.first(STAMP_HEADER))
-            .map(|text| {
-                let len = text.len().min(STAMP_BYTES_MAX);
-                let (head, _) = stamp.split_at_mut(len);
-                head.copy_from_slice(text.get(..len).unwrap_or_default());
-                &*head
-            });
+        let stamp = carried.stamp.map(|text| {
+            let len = text.len().min(STAMP_BYTES_MAX);
+            let (head, _) = stamp.split_at_mut(len);
+            head.copy_from_slice(text.get(..len).unwrap_or_default());
+            &*head
+        });
+        let cut = Cut::new(&message, &carried);
+        let message = SequencedMessage::published(message, cut);
         self.receiver.handle_message(now, stamp, message);
     }
 
     fn take_heartbeat(&mut self, now: Duration, message: &Message) {
-        if let Some((stamp, heartbeat)) = read_heartbeat(message) {
-            self.receiver.handle_heartbeat(now, stamp, &heartbeat);
-        }
-    }
-
-    fn take_answer(&mut self, now: Duration, message: Message) {
-        let token = message.subject().rsplit(|byte| *byte == b'.').next();
-        let line = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
-        let Some(line) = line else {
+        let Some((stamp, heartbeat)) = Answer::new(message).and_then(|answer| answer.heartbeat())
+        else {
             return;
         };
-        if let Some(status) = message.status() {
+        self.receiver.handle_heartbeat(now, stamp, &heartbeat);
+    }
+
+    fn take_answer(&mut self, now: Duration, message: &Message) {
+        let token = message.subject().rsplit(|byte| *byte == b'.').next();
+        let line = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
+        let (Some(line), Some(answer)) = (line, Answer::new(message)) else {
+            return;
+        };
+        let block = answer.block;
+        if let Some(status) = block.status().ok().flatten() {
             if status.code == NO_RESPONDERS {
                 self.receiver.handle_no_responders(now, line);
-            } else if let Some(end) = message.headers().and_then(read_end) {
+            } else if let Some(end) = read_end(block) {
                 self.receiver.handle_repair_end(now, line, &end);
             }
             return;
         }
-        let Some(block) = message.headers() else {
-            return;
-        };
         match (block.first(STAMP_HEADER), block.first(SEQ_SUBJECT)) {
             (Some(stamp), Some(subject)) => {
                 if !self.filter.matches(subject) {
                     return;
                 }
-                let stamp = stamp.to_vec();
-                let message = SequencedMessage::new(message.clone(), true);
-                self.receiver.handle_repair(now, line, &stamp, message);
+                let repair = SequencedMessage::repaired(message.clone(), answer.wrapped_len);
+                self.receiver.handle_repair(now, line, stamp, repair);
             }
             _ => {
-                if let Some((stamp, heartbeat)) = read_heartbeat(&message) {
+                if let Some((stamp, heartbeat)) = answer.heartbeat() {
                     self.receiver
                         .handle_heartbeat_answer(now, line, stamp, &heartbeat);
                 }
@@ -358,14 +441,56 @@ impl SequencedSubscriber {
     }
 }
 
+/// The program is with us; drop it when the program has the turn again.
+#[derive(Debug)]
+struct Presence<'a> {
+    clock: Clock,
+    left_at: &'a mut Duration,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        *self.left_at = self.clock.now();
+    }
+}
+
+/// A message of the control plane: its headers, wherever they stand, and its body.
+#[derive(Debug, Clone, Copy)]
+struct Answer<'a> {
+    block: HeaderBlock<'a>,
+    /// Bytes of the headers when they stand in the payload.
+    wrapped_len: usize,
+    body: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    fn new(message: &'a Message) -> Option<Self> {
+        let payload = message.payload();
+        if let Some(block) = message.headers() {
+            return Some(Self {
+                block,
+                wrapped_len: 0,
+                body: payload,
+            });
+        }
+        let wrapped_len = wrapped_len(payload)?;
+        let (block, body) = payload.split_at_checked(wrapped_len)?;
+        Some(Self {
+            block: HeaderBlock::new(block),
+            wrapped_len,
+            body,
+        })
+    }
+
+    fn heartbeat(self) -> Option<(&'a [u8], Heartbeat)> {
+        let stamp = self.block.first(STAMP_HEADER)?;
+        let lead = Stamp::parse(stamp)?.seq;
+        Some((stamp, Heartbeat::parse(lead, self.body).ok()?))
+    }
+}
+
 /// The longest stamp: a name, three numbers and three dots. One byte more makes it malformed.
 const STAMP_BYTES_MAX: usize = 32 + 3 * 17 + 1;
-
-fn read_heartbeat(message: &Message) -> Option<(&[u8], Heartbeat)> {
-    let stamp = message.headers()?.first(STAMP_HEADER)?;
-    let lead = Stamp::parse(stamp)?.seq;
-    Some((stamp, Heartbeat::parse(lead, message.payload()).ok()?))
-}
 
 fn read_end(block: HeaderBlock<'_>) -> Option<RepairEnd> {
     RepairEnd::parse(
