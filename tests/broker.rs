@@ -405,7 +405,8 @@ async fn deaf_subscriber(address: &str, broker: &Broker) -> TcpStream {
     for _ in 0..30 {
         publisher.write_all(&message).await.unwrap();
     }
-    until(|| broker.statistics().delivered == 30).await;
+    // On a busy machine it may be dropped before everything was queued for it.
+    until(|| broker.statistics().delivered == 30 || broker.statistics().connections < 2).await;
     drop(publisher);
     deaf
 }
