@@ -75,8 +75,11 @@ impl Carrier {
             Self::Header => Ok(Dressed::Lines(line)),
             Self::Token => {
                 room.extend_from_slice(subject.as_bytes());
-                room.push(b'.');
-                room.extend_from_slice(stamp_of(line));
+                // Readers count three tokens from the end.
+                for token in stamp_of(line).split(|byte| *byte == b'.').take(3) {
+                    room.push(b'.');
+                    room.extend_from_slice(token);
+                }
                 SubjectRef::from_bytes(room).map(Dressed::Subject)
             }
             Self::Payload => {
@@ -271,8 +274,13 @@ mod tests {
         let dressed = Carrier::Token.dress(LINE, "orders.eu", b"x", &mut room);
         let subject = SubjectRef::new("orders.eu.a.7.42").unwrap();
         assert_eq!(dressed, Ok(Dressed::Subject(subject)));
+        let chained = b"Seq: a.7.42.41\r\n";
+        let dressed = Carrier::Token.dress(chained, "orders.eu", b"x", &mut room);
+        assert_eq!(dressed, Ok(Dressed::Subject(subject)));
         let dressed = Carrier::Payload.dress(LINE, "orders.eu", b"x", &mut room);
         assert_eq!(dressed, Ok(Dressed::Payload(b"SEQ1 a.7.42\r\nx")));
+        let dressed = Carrier::Payload.dress(chained, "orders.eu", b"x", &mut room);
+        assert_eq!(dressed, Ok(Dressed::Payload(b"SEQ1 a.7.42.41\r\nx")));
     }
 
     #[test]

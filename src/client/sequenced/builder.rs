@@ -171,7 +171,8 @@ impl SequencedPublisherBuilder {
         options.retention = self.retention;
         options.overflow = self.overflow;
         options.repairs = self.repairs;
-        options.has_chains = self.has_chains;
+        // A subject has no room for a fourth field.
+        options.has_chains = self.has_chains && self.carrier != Carrier::Token;
         options.heartbeat = self.heartbeat;
         options.linger = self.linger.unwrap_or(options.linger);
         options.reply_prefixes = vec![format!(
