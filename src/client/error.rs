@@ -70,6 +70,18 @@ pub enum ErrorKind {
     Random,
     /// The text cannot name a source.
     SourceName,
+    /// Another run holds the source's name.
+    NameInUse {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// Another run has taken the source's name over.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
+    /// The file of a [`DurableName`](super::DurableName) cannot be used; the source says why.
+    DurableName,
     /// The sequencing layer refused; the source says why.
     Sequence,
 }
@@ -144,6 +156,13 @@ impl fmt::Display for Error {
             ErrorKind::TooMany => out.write_str("too many subscriptions, requests or flushes"),
             ErrorKind::Random => out.write_str("no random numbers from the operating system"),
             ErrorKind::SourceName => out.write_str("malformed source name"),
+            ErrorKind::NameInUse { epoch } => {
+                write!(out, "the run {epoch} holds the source's name")
+            }
+            ErrorKind::Fenced { by } => {
+                write!(out, "the run {by} has taken the source's name over")
+            }
+            ErrorKind::DurableName => out.write_str("unusable file of a source's name"),
             ErrorKind::Sequence => out.write_str("sequencing refused"),
         }
     }
@@ -176,12 +195,12 @@ impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
             SendError::Closed => ErrorKind::Closed,
+            SendError::Fenced { by } => ErrorKind::Fenced { by },
             SendError::TooLarge { found, max } => ErrorKind::PayloadTooLarge { found, max },
             SendError::OutOfScope
             | SendError::RetentionFull { .. }
             | SendError::TooLargeToRetain { .. }
-            | SendError::NumbersUsedUp
-            | SendError::Fenced { .. } => ErrorKind::Sequence,
+            | SendError::NumbersUsedUp => ErrorKind::Sequence,
         };
         Self::with_source(kind, error)
     }

@@ -49,7 +49,7 @@ pub use publication::{Publication, ToPayload};
 pub use replies::{Replies, RepliesEnd};
 pub use requests::Requester;
 pub use sequenced::{
-    ClosedSource, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder,
+    ClosedSource, DurableName, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder,
     SequencedSubscriber, SequencedSubscriberBuilder,
 };
 pub use statistics::{Statistics, Status};

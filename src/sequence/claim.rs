@@ -162,9 +162,9 @@ impl Claim {
                     self.prior = Some(Prior { epoch, lead });
                 }
                 if self.phase == Phase::Asking {
-                    // It has ended already, perhaps with a clock that was ahead.
+                    // It has ended already, perhaps with a clock that was ahead. Another that lives
+                    // may still answer.
                     self.epoch = self.epoch.max(notice.epoch.saturating_add(1));
-                    self.announce(now);
                 } else if self.owner.is_none_or(|owner| notice.epoch >= owner) {
                     self.due = now;
                     self.handle_timeout(now);
@@ -544,8 +544,10 @@ mod tests {
         let lead = 40;
         let ended = says(Holder::new(20, 5), NoticeKind::Fenced);
         claim.handle_notice(MILLI, &NameNotice { lead, ..ended });
+        assert_eq!(claim.poll_notice(), None, "another may live");
+        claim.handle_timeout(MILLI * 250);
         assert_eq!(claim.poll_notice().unwrap().kind, NoticeKind::Claim);
-        claim.handle_timeout(MILLI);
+        claim.handle_timeout(MILLI * 250);
         let prior = Prior { epoch: 20, lead };
         assert_eq!(claim.outcome(), held(21, Some(prior)));
     }

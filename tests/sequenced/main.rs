@@ -17,6 +17,7 @@ mod account;
 #[cfg(feature = "jetstream")]
 mod archive;
 mod loss;
+mod names;
 mod outages;
 mod permissions;
 mod second;

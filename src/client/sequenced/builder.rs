@@ -1,28 +1,26 @@
 //! What a sequenced publisher is made with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
 use crate::client::clock::unix_micros;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::inbox;
 use crate::sequence::{
-    Carrier, ControlSubjects, HeartbeatOptions, Prior, RepairLimits, RetentionLimits,
-    RetentionOverflow, Sender, SenderOptions, SourceName,
+    Carrier, ControlSubjects, HeartbeatOptions, NamePolicy, Prior, RepairLimits, RetentionLimits,
+    RetentionOverflow, SenderOptions, SourceName,
 };
 use crate::subject::Filter;
 
-use super::publisher::{Lane, Repairing, SequencedPublisher, State};
-use super::service::Service;
+use super::claim::{Hold, claim};
+use super::identity::DurableName;
+use super::publisher::{Lane, SequencedPublisher};
 
 /// Characters of the name of a source that was given none: 60 bits.
 const NAME_CHARS: usize = 10;
 
-/// The epoch that this process used last.
+/// The epoch that the clock gave this process last.
 static LAST_EPOCH: AtomicU64 = AtomicU64::new(0);
 
 impl Client {
@@ -37,6 +35,7 @@ impl Client {
             scope: Filter::new(scope)?,
             carrier: Carrier::default(),
             source: None,
+            durable: None,
             prior: None,
             retention: RetentionLimits::default(),
             overflow: RetentionOverflow::default(),
@@ -56,6 +55,7 @@ pub struct SequencedPublisherBuilder {
     scope: Filter,
     carrier: Carrier,
     source: Option<SourceName>,
+    durable: Option<DurableName>,
     prior: Option<Prior>,
     retention: RetentionLimits,
     overflow: RetentionOverflow,
@@ -143,31 +143,82 @@ impl SequencedPublisherBuilder {
         self
     }
 
-    /// Starts the source: it listens for repair requests and says hello.
+    /// Keeps the name and the last run in a file: it names the source, a later run has a higher epoch
+    /// although the clock was set back, and receivers learn where the run before has ended if that
+    /// was closed or fenced.
+    ///
+    /// The file is written when the source starts, during which the caller waits, and when it ends.
+    #[must_use]
+    pub fn durable(mut self, name: DurableName) -> Self {
+        self.durable = Some(name);
+        self
+    }
+
+    /// Starts the source: it listens for repair requests and says hello. Nobody is asked whether the
+    /// name is in use, and others may take it: [`SequencedPublisherBuilder::claim`] asks.
     ///
     /// Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::HeadersUnsupported`] when the server would strip stamps that are headers,
-    /// [`ErrorKind::Random`], and those of [`Client::subscribe`].
+    /// [`ErrorKind::Random`], [`ErrorKind::DurableName`] and those of [`Client::subscribe`].
     pub fn start(self) -> Result<SequencedPublisher, Error> {
-        let client = self.client;
-        if self.carrier.has_headers() && !client.shared().has_headers() {
+        let source = self.name()?;
+        let epoch = new_epoch(self.epoch_min());
+        self.begin(source, epoch, None, None)
+    }
+
+    /// Starts the source once its name is held, and defends it from then on.
+    ///
+    /// Whoever holds the name is asked, for 250 ms unless the server knows that nobody does. With
+    /// [`NamePolicy::Takeover`] the other gives way: its publishing fails with
+    /// [`ErrorKind::Fenced`], it goes on to repair through its linger, and receivers learn where it
+    /// has ended. When two claim at the same time one is left, the other is refused or fenced. A
+    /// network that is parted can have a holder on either side; half a minute after it is whole
+    /// again one is left.
+    ///
+    /// Cancel safe: a cancelled call has started nothing, but who held the name may have given way.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NameInUse`] with [`NamePolicy::Refuse`], or when eight others were faster;
+    /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Disconnected`] as
+    /// [`SubscriptionBuilder::confirmed`](crate::client::SubscriptionBuilder::confirmed); and those
+    /// of [`SequencedPublisherBuilder::start`].
+    pub async fn claim(self, policy: NamePolicy) -> Result<SequencedPublisher, Error> {
+        let source = self.name()?;
+        let epoch = new_epoch(self.epoch_min());
+        let subject = self.subjects.name(&source)?;
+        let held = claim(&self.client, &subject, policy, epoch).await?;
+        self.begin(source, held.epoch, held.prior, Some(held.hold))
+    }
+
+    fn name(&self) -> Result<SourceName, Error> {
+        if self.carrier.has_headers() && !self.client.shared().has_headers() {
             return Err(Error::new(ErrorKind::HeadersUnsupported));
         }
-        let source = match self.source {
-            Some(source) => source,
-            None => SourceName::new(&inbox::random_name(NAME_CHARS)?)?,
-        };
-        let epoch = new_epoch();
-        let heartbeat_subject = self.subjects.heartbeat(&self.scope)?;
-        let repairs = self.subjects.repair(&source, epoch)?;
-        // Receivers may miss what was published last until the very end.
-        let requests = client.subscription(repairs.as_str()).drains_last();
-        let requests = requests.subscribe()?;
+        match (&self.durable, &self.source) {
+            (Some(durable), _) => Ok(durable.source().clone()),
+            (None, Some(source)) => Ok(source.clone()),
+            (None, None) => Ok(SourceName::new(&inbox::random_name(NAME_CHARS)?)?),
+        }
+    }
+
+    fn epoch_min(&self) -> u64 {
+        self.durable.as_ref().map_or(1, DurableName::epoch_min)
+    }
+
+    fn begin(
+        self,
+        source: SourceName,
+        epoch: u64,
+        prior: Option<Prior>,
+        hold: Option<Hold>,
+    ) -> Result<SequencedPublisher, Error> {
         let mut options = SenderOptions::new(source, epoch, self.scope);
-        options.prior = self.prior;
+        let durable_prior = self.durable.as_ref().and_then(DurableName::prior);
+        options.prior = prior.or(self.prior).or(durable_prior);
         options.retention = self.retention;
         options.overflow = self.overflow;
         options.repairs = self.repairs;
@@ -175,45 +226,31 @@ impl SequencedPublisherBuilder {
         options.has_chains = self.has_chains && self.carrier != Carrier::Token;
         options.heartbeat = self.heartbeat;
         options.linger = self.linger.unwrap_or(options.linger);
-        options.reply_prefixes = vec![format!(
-            "{}.",
-            client.shared().options.inbox_prefix.as_str()
-        )];
-        if options
-            .reply_prefixes
-            .iter()
-            .all(|prefix| prefix != "_INBOX.")
-        {
-            options.reply_prefixes.push("_INBOX.".to_owned());
+        let prefix = &self.client.shared().options.inbox_prefix;
+        let prefix = format!("{}.", prefix.as_str());
+        if !options.reply_prefixes.contains(&prefix) {
+            options.reply_prefixes.push(prefix);
         }
-        let sender = Sender::new(options, inbox::random_seed()?, client.shared().clock.now());
-        let lane = Arc::new(Lane {
-            client,
-            carrier: self.carrier,
-            state: Mutex::new(State {
-                sender,
-                stamp: Vec::new(),
-                dress: Vec::new(),
-                armed: Duration::ZERO,
-                repairing: Repairing::default(),
-            }),
-            heartbeat_subject,
-            has_changed: Notify::new(),
-            is_finished: watch::Sender::new(false),
-        });
-        // The hello goes out before the first message can.
-        let service = Service::new(Arc::clone(&lane), requests);
-        tokio::spawn(service.run());
+        let carrier = self.carrier;
+        let lane = Lane::open(
+            self.client,
+            carrier,
+            self.subjects,
+            options,
+            self.durable,
+            hold,
+        )?;
         Ok(SequencedPublisher { lane })
     }
 }
 
-/// Microseconds since 1970, and more than every epoch of this process before.
-fn new_epoch() -> u64 {
+/// Microseconds since 1970, or `epoch_min` if that is higher, and more than the clock gave this
+/// process before.
+pub(super) fn new_epoch(epoch_min: u64) -> u64 {
     let now = unix_micros();
     let next = |last: u64| now.max(last.saturating_add(1));
     let last = LAST_EPOCH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
         Some(next(last))
     });
-    next(last.unwrap_or_default())
+    next(last.unwrap_or_default()).max(epoch_min)
 }

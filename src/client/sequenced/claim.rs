@@ -58,7 +58,9 @@ pub(super) async fn claim(
             }
             (Some(ClaimOutcome::Held { .. }) | None, listening) => notices = listening,
         }
-        let due = shared.clock.instant(claim.poll_timeout().unwrap_or_default());
+        let due = shared
+            .clock
+            .instant(claim.poll_timeout().unwrap_or_default());
         tokio::select! {
             answer = answers.next() => match answer {
                 Some(answer) if is_no_responders(&answer) => {

@@ -15,13 +15,20 @@ use tokio::time::sleep_until;
 
 use crate::client::Client;
 use crate::client::error::{Error, ErrorKind};
+use crate::client::inbox;
 use crate::client::publication::{Publication, ToPayload};
 use crate::sequence::{
-    Carrier, Dressed, Outgoing, Prior, SendError, Sender, SenderStatistics, SourceName,
+    Carrier, ControlSubjects, Dressed, NamePolicy, Outgoing, Prior, SendError, Sender,
+    SenderOptions, SenderStatistics, SourceName,
 };
 use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN};
 use crate::subject::{Subject, ToSubject};
 use crate::wire::{HeaderLines, Headers};
+
+use super::builder::new_epoch;
+use super::claim::{Hold, claim, listen};
+use super::identity::DurableName;
+use super::service::Service;
 
 /// Bytes that a stamp may add to the sizes in a control line.
 const LINE_MARGIN_BYTES: usize = 16;
@@ -55,7 +62,8 @@ impl SequencedPublisher {
     /// # Errors
     ///
     /// As [`Client::publish`], and [`ErrorKind::Sequence`] for a subject outside the scope or a
-    /// message too large to be retained. No number was taken then.
+    /// message too large to be retained; [`ErrorKind::Fenced`] once another run has taken the name
+    /// over. No number was taken then.
     pub async fn publish(
         &self,
         subject: impl ToSubject,
@@ -146,12 +154,77 @@ impl SequencedPublisher {
         let sender = &state.sender;
         ClosedSource {
             source: sender.source().clone(),
-            prior: Prior {
-                epoch: sender.epoch(),
-                lead: sender.lead(),
-            },
+            prior: sender.as_prior(),
             statistics: sender.statistics(),
         }
+    }
+
+    /// Ends this run and begins the next of the same name, from number 1. What this run retains is
+    /// repaired through its linger, and receivers learn where it has ended.
+    ///
+    /// One that was fenced takes its name back, without asking.
+    ///
+    /// # Errors
+    ///
+    /// As [`SequencedPublisherBuilder::start`](super::SequencedPublisherBuilder::start); then the run
+    /// has ended and none has begun.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        let lane = &self.lane;
+        let (nonce, epoch) = {
+            let state = lane.state();
+            let last = state
+                .sender
+                .epoch()
+                .max(state.sender.fenced_by().unwrap_or_default());
+            (state.sender.nonce(), new_epoch(last.saturating_add(1)))
+        };
+        let hold = match nonce {
+            Some(nonce) => Some(Hold {
+                nonce,
+                notices: listen(&lane.client, &lane.name_subject).subscribe()?,
+            }),
+            None => None,
+        };
+        self.succeed(epoch, None, hold)
+    }
+
+    /// Claims the source's name again, as
+    /// [`SequencedPublisherBuilder::claim`](super::SequencedPublisherBuilder::claim) does, and begins
+    /// the next run with it: the way back for one that was fenced.
+    ///
+    /// Cancel safe: a cancelled call has changed nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`SequencedPublisherBuilder::claim`](super::SequencedPublisherBuilder::claim). The run goes
+    /// on as it was unless the name was had and the next run could not begin.
+    pub async fn reacquire(&mut self, policy: NamePolicy) -> Result<(), Error> {
+        let epoch = new_epoch(self.epoch().saturating_add(1));
+        let held = claim(&self.lane.client, &self.lane.name_subject, policy, epoch).await?;
+        self.succeed(held.epoch, held.prior, Some(held.hold))
+    }
+
+    fn succeed(
+        &mut self,
+        epoch: u64,
+        prior: Option<Prior>,
+        hold: Option<Hold>,
+    ) -> Result<(), Error> {
+        self.lane.close();
+        let (mut options, durable) = {
+            let mut state = self.lane.state();
+            (state.sender.successor(epoch), state.durable.take())
+        };
+        options.prior = prior.or(options.prior);
+        let (client, subjects) = (self.lane.client.clone(), self.lane.subjects.clone());
+        self.lane = Lane::open(client, self.lane.carrier, subjects, options, durable, hold)?;
+        Ok(())
+    }
+
+    /// The run that has taken the source's name over, if one has: publishing fails from then on.
+    #[must_use]
+    pub fn fenced_by(&self) -> Option<u64> {
+        self.lane.state().sender.fenced_by()
     }
 
     /// The source's name.
@@ -191,7 +264,9 @@ pub(super) struct Lane {
     pub(super) client: Client,
     pub(super) carrier: Carrier,
     pub(super) state: Mutex<State>,
+    pub(super) subjects: ControlSubjects,
     pub(super) heartbeat_subject: Subject,
+    pub(super) name_subject: Subject,
     /// Wakes the service when its timer is too late.
     pub(super) has_changed: Notify,
     pub(super) is_finished: watch::Sender<bool>,
@@ -206,6 +281,8 @@ pub(super) struct State {
     /// When the service wakes next by itself.
     pub(super) armed: Duration,
     pub(super) repairing: Repairing,
+    /// Where the end of the run is to be noted.
+    pub(super) durable: Option<DurableName>,
 }
 
 /// How many bytes of answers went into what is written next.
@@ -249,6 +326,54 @@ impl From<SendError> for Refusal {
 }
 
 impl Lane {
+    /// Begins a run: listens for repair requests, says hello, and lets the service go on.
+    pub(super) fn open(
+        client: Client,
+        carrier: Carrier,
+        subjects: ControlSubjects,
+        mut options: SenderOptions,
+        mut durable: Option<DurableName>,
+        hold: Option<Hold>,
+    ) -> Result<Arc<Self>, Error> {
+        let (source, epoch) = (&options.source, options.epoch);
+        let heartbeat_subject = subjects.heartbeat(&options.scope)?;
+        let name_subject = subjects.name(source)?;
+        // Whoever holds the name answers for earlier runs, too.
+        let repairs = match &hold {
+            Some(_) => subjects.repairs(source)?.as_str().to_owned(),
+            None => subjects.repair(source, epoch)?.as_str().to_owned(),
+        };
+        // Receivers may miss what was published last until the very end.
+        let requests = client.subscription(&repairs).drains_last().subscribe()?;
+        if let Some(durable) = &mut durable {
+            durable.begin(epoch)?;
+        }
+        options.nonce = hold.as_ref().map(|hold| hold.nonce);
+        let sender = Sender::new(options, inbox::random_seed()?, client.shared().clock.now());
+        let lane = Arc::new(Self {
+            client,
+            carrier,
+            state: Mutex::new(State {
+                sender,
+                stamp: Vec::new(),
+                dress: Vec::new(),
+                armed: Duration::ZERO,
+                repairing: Repairing::default(),
+                durable,
+            }),
+            subjects,
+            heartbeat_subject,
+            name_subject,
+            has_changed: Notify::new(),
+            is_finished: watch::Sender::new(false),
+        });
+        // The hello goes out before the first message can.
+        let notices = hold.map(|hold| hold.notices);
+        let service = Service::new(Arc::clone(&lane), requests, notices);
+        tokio::spawn(service.run());
+        Ok(lane)
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -313,7 +438,7 @@ impl Lane {
         Ok(seq)
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let now = self.client.shared().clock.now();
         self.state().sender.close(now);
         self.has_changed.notify_one();

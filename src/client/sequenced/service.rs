@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::sleep_until;
 
 use crate::client::Subscription;
 use crate::client::shared::Link;
-use crate::sequence::{Allowance, Carrier, Heartbeat, Reply, ReplyBody, ReplyStatus, wrap};
+use crate::sequence::{
+    Allowance, Carrier, Heartbeat, NameNotice, Reply, ReplyBody, ReplyStatus, wrap,
+};
 use crate::session::Outbox;
-use crate::subject::{SubjectRef, ToSubject};
+use crate::subject::{Subject, SubjectRef, ToSubject};
 use crate::wire::encode::Publish;
-use crate::wire::{HeaderLines, Headers};
+use crate::wire::{HeaderLines, Headers, Message};
 
+use super::claim::next_of;
 use super::publisher::{Lane, Repairing, State};
 
 /// Bytes of answers for which both locks are held at once.
@@ -24,17 +27,24 @@ const TURN_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Service {
     lane: Arc<Lane>,
     requests: Subscription,
+    /// What is said about the source's name, when it is held.
+    notices: Option<Subscription>,
     link: watch::Receiver<Link>,
     link_seen: Link,
 }
 
 impl Service {
     /// Says hello if the connection is up.
-    pub(super) fn new(lane: Arc<Lane>, requests: Subscription) -> Self {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        requests: Subscription,
+        notices: Option<Subscription>,
+    ) -> Self {
         let link = lane.client.shared().link.subscribe();
         let mut service = Self {
             lane,
             requests,
+            notices,
             link,
             link_seen: Link::Down,
         };
@@ -51,6 +61,7 @@ impl Service {
         loop {
             self.note_link();
             self.lane.beat();
+            self.lane.note_end().await;
             // Before the look, so that room made in between is not missed.
             let has_room = shared.room.notified();
             tokio::pin!(has_room);
@@ -72,6 +83,11 @@ impl Service {
                         break;
                     }
                 }
+                notice = next_of(&mut self.notices) => match notice {
+                    Some(notice) => self.lane.hear(&notice),
+                    // Without the right to hear of the name it is held as long as nobody wants it.
+                    None => self.notices = None,
+                },
                 () = sleep_until(due) => {}
                 () = self.lane.has_changed.notified() => {}
                 () = has_room, if left == Left::ForRoom => {}
@@ -84,12 +100,18 @@ impl Service {
             }
             let now = shared.clock.now();
             let mut state = self.lane.state();
+            let sender = &mut state.sender;
             for request in batch.drain(..) {
-                state
-                    .sender
-                    .handle_request(now, request.reply(), request.payload());
+                let (reply, epoch) = (request.reply(), asked_epoch(&request));
+                if epoch == Some(sender.epoch()) {
+                    sender.handle_request(now, reply, request.payload());
+                } else if let Some(epoch) = epoch {
+                    sender.handle_stray_request(epoch, reply);
+                }
             }
         }
+        self.lane.close();
+        self.lane.note_end().await;
         // Whoever waits for the end sees it, whether there was time for the linger or not.
         self.lane.is_finished.send_replace(true);
     }
@@ -127,7 +149,41 @@ impl Lane {
                 let stamp = state.sender.stamp_line(heartbeat.lead);
                 self.push_heartbeat(outbox, &heartbeat, &stamp);
             }
+            while outbox.is_open()
+                && let Some(claim) = state.sender.poll_claim(now)
+            {
+                push_plain(outbox, &self.name_subject, &claim.to_json());
+            }
         });
+    }
+
+    /// Notes in the file, if there is one, that the run has ended.
+    async fn note_end(&self) {
+        let (durable, ended) = {
+            let mut state = self.state();
+            if !state.sender.is_closed() {
+                return;
+            }
+            (state.durable.take(), state.sender.as_prior())
+        };
+        let Some(mut durable) = durable else {
+            return;
+        };
+        let source = durable.source().clone();
+        let noting = spawn_blocking(move || durable.end(ended));
+        if let Ok(Err(error)) = noting.await {
+            // The next run begins as after a crash.
+            tracing::warn!(source = source.as_str(), %error, "end of a source not noted");
+        }
+    }
+
+    /// Takes what another says about the source's name.
+    fn hear(&self, message: &Message) {
+        if let Some(notice) = NameNotice::parse(message.payload()) {
+            let now = self.client.shared().clock.now();
+            let mut state = self.state();
+            state.sender.handle_notice(now, message.reply(), &notice);
+        }
     }
 
     fn push_heartbeat(&self, outbox: &mut Outbox, heartbeat: &Heartbeat, stamp: &[u8]) {
@@ -193,6 +249,18 @@ enum Left {
     ForRoom,
 }
 
+/// The run that a request is for: the last token of its subject.
+fn asked_epoch(request: &Message) -> Option<u64> {
+    let token = request.subject().rsplit(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(token).ok()?.parse().ok()
+}
+
+fn push_plain(outbox: &mut Outbox, to: &Subject, body: &[u8]) {
+    if let Ok(to) = to.to_subject() {
+        outbox.push(&Publish::new(to, body), None);
+    }
+}
+
 fn push_reply(outbox: &mut Outbox, carrier: Carrier, reply: &Reply) {
     let json;
     let body = match &reply.body {
@@ -201,10 +269,8 @@ fn push_reply(outbox: &mut Outbox, carrier: Carrier, reply: &Reply) {
             json = heartbeat.to_json();
             &json
         }
-        ReplyBody::Notice(notice) => {
-            json = notice.to_json();
-            &json
-        }
+        // What is said about names is the same for every carrier.
+        ReplyBody::Notice(notice) => return push_plain(outbox, &reply.to, &notice.to_json()),
     };
     if let Ok(to) = reply.to.to_subject() {
         push_control(outbox, carrier, to, reply.status, &reply.lines, body);

@@ -293,19 +293,14 @@ impl Sender {
         self.end(now, None);
     }
 
-    /// Ends this run as [`Sender::close`] does and begins the next, which names it as its prior.
-    ///
-    /// `epoch` is larger than that of every earlier run of the name.
+    /// What the next run of the name begins with, once this one is closed: it names this one as its
+    /// prior.
     #[must_use]
-    pub fn reset(&mut self, now: Duration, epoch: u64, seed: u64) -> Self {
-        self.close(now);
+    pub fn successor(&self, epoch: u64) -> SenderOptions {
         let mut options = self.options.clone();
-        options.prior = Some(Prior {
-            epoch: self.options.epoch,
-            lead: self.lead,
-        });
         options.epoch = epoch;
-        Self::new(options, seed, now)
+        options.prior = Some(self.as_prior());
+        options
     }
 
     fn end(&mut self, now: Duration, by: Option<u64>) {
@@ -432,6 +427,27 @@ impl Sender {
     #[must_use]
     pub const fn scope(&self) -> &Filter {
         &self.options.scope
+    }
+
+    /// This run, as the next one names it.
+    #[must_use]
+    pub const fn as_prior(&self) -> Prior {
+        Prior {
+            epoch: self.options.epoch,
+            lead: self.lead,
+        }
+    }
+
+    /// Returns true when no number follows.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// The random bits that hold the name; `None` when it is not defended.
+    #[must_use]
+    pub const fn nonce(&self) -> Option<u64> {
+        self.options.nonce
     }
 
     /// The run that took the name over, if one did.

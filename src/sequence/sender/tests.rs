@@ -423,12 +423,13 @@ fn a_holder_answers_questions_and_lower_claims_and_insists_after_a_reconnect() {
 }
 
 #[test]
-fn a_reset_begins_the_next_run_and_says_where_the_last_ended() {
+fn the_next_run_says_where_this_one_has_ended() {
     let mut before = sender(9);
     for _ in 0..3 {
         send(&mut before, MILLI).unwrap();
     }
-    let mut after = before.reset(MILLI, 8, 1);
+    before.close(MILLI);
+    let mut after = Sender::new(before.successor(8), 1, MILLI);
     assert_eq!(send(&mut before, MILLI), Err(SendError::Closed));
     after.handle_connected(MILLI);
     let hello = after.poll_heartbeat(MILLI).unwrap();
