@@ -729,10 +729,8 @@ fn read_reply(reply: Reply) -> Packet {
     };
     let stamp = header("Seq").expect("every reply has a stamp");
     match (reply.status, reply.body) {
-        (Some(_), _) => {
-            let (gone, more) = (header("Seq-Gone"), header("Seq-More"));
-            let retry = header("Seq-Retry");
-            let end = RepairEnd::parse(gone.as_deref(), more.as_deref(), retry.as_deref());
+        (Some(status), _) => {
+            let end = RepairEnd::read(status.code(), header);
             Packet::End {
                 line,
                 end: end.expect("an end that is well-formed"),

@@ -18,6 +18,12 @@ pub(super) enum Record<'a> {
         from: u64,
         to: u64,
     },
+    Withdrawn {
+        source: &'a str,
+        epoch: u64,
+        from: u64,
+        to: u64,
+    },
     Lost {
         source: &'a str,
         epoch: u64,

@@ -359,6 +359,24 @@ impl Printer {
                     &text,
                 )
             }
+            Event::Withdrawn {
+                source,
+                epoch,
+                from,
+                to,
+            } => {
+                let (source, epoch, from, to) = (source.as_str(), *epoch, *from, *to);
+                let text = format!("Never sent: {} of {source}", range(from, to));
+                self.say(
+                    &Record::Withdrawn {
+                        source,
+                        epoch,
+                        from,
+                        to,
+                    },
+                    &text,
+                )
+            }
             Event::EpochStarted {
                 source,
                 epoch,

@@ -60,6 +60,18 @@ pub enum Event<M> {
         /// Why.
         reason: LossReason,
     },
+    /// Numbers that were said to be missing were never sent: asked for them, the source names a
+    /// smaller one as its last. Whoever announced them was not the source.
+    Withdrawn {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// The first number.
+        from: u64,
+        /// The last number.
+        to: u64,
+    },
     /// A source was heard for the first time, or began a new run.
     EpochStarted {
         /// The source.

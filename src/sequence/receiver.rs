@@ -19,8 +19,8 @@ use super::statistics::LineStatistics;
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// After a reconnect only sources that were heard within this time are asked where they are.
 const RECENT_TIME: Duration = Duration::from_secs(30);
-/// The lowest bits of [`Request::line`] tell the questions of a line apart.
-const QUESTION_BITS: u32 = 8;
+/// The lowest bits of [`Request::line`] tell the requests of a line apart.
+const REQUEST_BITS: u32 = 8;
 /// Then one after another: a thousand in a second.
 const QUESTION_SPACING: Duration = Duration::from_millis(1);
 
@@ -109,8 +109,8 @@ pub trait Weight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// Names what was asked: the run of the source within this receiver, and which question about
-    /// it. Never used for another.
+    /// Names what was asked: the run of the source within this receiver, and which request of it.
+    /// Never used for another.
     pub line: u64,
     /// The source.
     pub source: SourceName,
@@ -258,9 +258,9 @@ impl<M: Weight> Receiver<M> {
 
     /// Takes the end of an answer to a request of `line`.
     pub fn handle_repair_end(&mut self, now: Duration, line: u64, end: &RepairEnd) {
-        let (line, _) = split(line);
+        let (line, number) = split(line);
         self.with(now, line, |line, around| {
-            line.handle_repair_end(around, end)
+            line.handle_repair_end(around, number, end)
         });
     }
 
@@ -365,14 +365,14 @@ impl<M: Weight> Receiver<M> {
             };
             let (number, kind) = if let Some(number) = line.take_question(now) {
                 (number, RequestKind::Heartbeat)
-            } else if let Some(ranges) = line.take_request(&mut around) {
-                (0, RequestKind::Messages(ranges))
+            } else if let Some((number, ranges)) = line.take_request(&mut around) {
+                (number, RequestKind::Messages(ranges))
             } else {
                 continue;
             };
             let (source, epoch) = (line.source().clone(), line.epoch());
             return Some(Request {
-                line: *id << QUESTION_BITS | u64::from(number),
+                line: *id << REQUEST_BITS | u64::from(number),
                 source,
                 epoch,
                 kind,
@@ -628,10 +628,10 @@ impl<M: Weight> Receiver<M> {
     }
 }
 
-/// What [`Request::line`] names: a line, and the number of a question.
+/// What [`Request::line`] names: a line, and the number of a request.
 fn split(line: u64) -> (u64, u8) {
     let [number, ..] = line.to_le_bytes();
-    (line >> QUESTION_BITS, number)
+    (line >> REQUEST_BITS, number)
 }
 
 #[cfg(test)]

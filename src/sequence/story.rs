@@ -8,7 +8,7 @@ use crate::subject::Filter;
 
 use super::event::{Event, Origin};
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
-use super::receiver::{Delivery, Receiver, ReceiverOptions, Weight};
+use super::receiver::{Delivery, Receiver, ReceiverOptions, RequestKind, Weight};
 use super::repair::RepairEnd;
 use super::statistics::LineStatistics;
 
@@ -23,6 +23,8 @@ impl Weight for u64 {
 pub(super) struct Story {
     pub(super) receiver: Receiver<u64>,
     pub(super) now: Duration,
+    /// The last request for messages.
+    asked: u64,
 }
 
 impl Story {
@@ -37,6 +39,7 @@ impl Story {
         Self {
             receiver: Receiver::new(options, 1, Duration::ZERO),
             now: MILLI,
+            asked: 0,
         }
     }
 
@@ -133,8 +136,23 @@ impl Story {
     }
 
     pub(super) fn end(&mut self, line: u64, gone: &str) -> &mut Self {
-        let gone = Some(gone.as_bytes()).filter(|gone| !gone.is_empty());
-        let end = RepairEnd::parse(gone, None, None).unwrap();
+        let line = if self.asked >> 8 == line {
+            self.asked
+        } else {
+            line << 8
+        };
+        self.end_with(line, 204, &[("Seq-Gone", gone)])
+    }
+
+    /// An end with these headers, but for those without a value.
+    pub(super) fn end_with(&mut self, line: u64, code: u16, headers: &[(&str, &str)]) -> &mut Self {
+        let header = |name: &str| {
+            let found = headers.iter().find(|(other, _)| *other == name);
+            found
+                .map(|(_, value)| *value)
+                .filter(|value| !value.is_empty())
+        };
+        let end = RepairEnd::read(code, header).unwrap();
         self.receiver.handle_repair_end(self.now, line, &end);
         self
     }
@@ -147,6 +165,9 @@ impl Story {
 
     pub(super) fn request(&mut self) -> Option<String> {
         let request = self.receiver.poll_request(self.now)?;
+        if matches!(request.kind, RequestKind::Messages(_)) {
+            self.asked = request.line;
+        }
         Some(String::from_utf8(request.kind.to_payload()).unwrap())
     }
 
@@ -170,6 +191,7 @@ impl Story {
                 Event::Lost {
                     from, to, reason, ..
                 } => format!("lost{from}-{to}:{}", reason.as_str()),
+                Event::Withdrawn { from, to, .. } => format!("unsent{from}-{to}"),
                 Event::EpochStarted {
                     epoch,
                     is_tail_known,

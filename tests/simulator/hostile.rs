@@ -75,7 +75,15 @@ fn act(receiver: &mut Receiver<Tag>, jitter: &mut Jitter, now: Duration) {
         9 => {
             let (one, other) = (number(jitter).max(1), number(jitter).max(1));
             let gone = format!("{}-{}", one.min(other), one.max(other));
-            let end = RepairEnd::parse(Some(gone.as_bytes()), Some(b"1"), None).unwrap();
+            let code = [204, 404, 429, 400][usize::try_from(jitter.below(4)).unwrap()];
+            let lead = number(jitter);
+            let end = RepairEnd::read(code, |name| match name {
+                "Seq" => Some(format!("x.1.{lead}")),
+                "Seq-Gone" => Some(gone.clone()),
+                "Seq-More" => Some("1".to_owned()),
+                _ => None,
+            });
+            let end = end.unwrap();
             receiver.handle_repair_end(now, line, &end);
         }
         10 => receiver.handle_no_responders(now, line),

@@ -337,11 +337,8 @@ pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
     };
     let stamp = header("Seq").unwrap();
     let body = match (reply.status, reply.body) {
-        (Some(_), _) => {
-            let gone = header("Seq-Gone");
-            let (more, retry) = (header("Seq-More"), header("Seq-Retry"));
-            let end = RepairEnd::parse(gone.as_deref(), more.as_deref(), retry.as_deref());
-            let end = end.unwrap();
+        (Some(status), _) => {
+            let end = RepairEnd::read(status.code(), header).unwrap();
             Body::End { line, end }
         }
         (None, ReplyBody::Heartbeat(heartbeat)) => Body::Answer {

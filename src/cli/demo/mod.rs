@@ -164,6 +164,7 @@ async fn receive(
             Event::EpochStarted { source, .. } => audience.note_heard(index, &source),
             Event::Unsequenced { .. }
             | Event::Gap { .. }
+            | Event::Withdrawn { .. }
             | Event::SourceSilent { .. }
             | Event::SourceEnded { .. }
             | Event::Conflict { .. }

@@ -25,8 +25,7 @@ use crate::client::shared::Link;
 use crate::client::{Client, Subscription, new_inbox};
 use crate::sequence::{
     Carrier, ControlSubjects, Delivery, Event, Heartbeat, LineStatistics, Receiver,
-    ReceiverOptions, RepairEnd, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, STAMP_HEADER, Stamp,
-    wrapped_len,
+    ReceiverOptions, RepairEnd, ReplyStatus, SEQ_SUBJECT, STAMP_HEADER, Stamp, wrapped_len,
 };
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::{HeaderBlock, Message};
@@ -418,7 +417,14 @@ impl SequencedSubscriber {
         if let Some(status) = block.status().ok().flatten() {
             if status.code == NO_RESPONDERS {
                 self.receiver.handle_no_responders(now, line);
-            } else if let Some(end) = read_end(block) {
+                return;
+            }
+            // Any other status says nothing: the request is repeated like one that got lost.
+            if let Ok(end) = RepairEnd::read(status.code, |name| block.first(name)) {
+                // "That run is over" comes with a heartbeat of the present one.
+                if end.status == ReplyStatus::WrongEpoch {
+                    self.take_heartbeat(now, message);
+                }
                 self.receiver.handle_repair_end(now, line, &end);
             }
             return;
@@ -491,12 +497,3 @@ impl<'a> Answer<'a> {
 
 /// The longest stamp: a name, three numbers and three dots. One byte more makes it malformed.
 const STAMP_BYTES_MAX: usize = 32 + 3 * 17 + 1;
-
-fn read_end(block: HeaderBlock<'_>) -> Option<RepairEnd> {
-    RepairEnd::parse(
-        block.first(SEQ_GONE),
-        block.first(SEQ_MORE),
-        block.first(SEQ_RETRY),
-    )
-    .ok()
-}

@@ -4,11 +4,12 @@ use core::time::Duration;
 
 use super::coverage::Coverage;
 use super::{Line, Surroundings};
-use crate::sequence::event::LossReason;
+use crate::sequence::event::{Event, LossReason};
 use crate::sequence::gaps::Gap;
-use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges};
+use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges, width};
 use crate::sequence::receiver::{ReceiverOptions, Weight};
 use crate::sequence::repair::RepairEnd;
+use crate::sequence::sender::ReplyStatus;
 
 /// The longest text of a request.
 const REQUEST_BYTES_MAX: usize = 1_024;
@@ -17,10 +18,14 @@ pub(super) const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Sources answer the same request only once in 10 ms.
 const REPEAT_PAUSE: Duration = Duration::from_millis(16);
+/// The shortest pause after a request that the source refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after "nobody listens".
 pub(super) const NOBODY_PAUSE: Duration = Duration::from_millis(250);
 /// "Nobody listens" this often in a row, and what is not won back is the source's fault.
 pub(super) const NOBODY_MAX: u32 = 2;
+/// "That run is over" this often in a row, and nobody has what it sent.
+const WRONG_EPOCHS_MAX: u32 = 4;
 /// The longest pause between questions for the source's scope.
 const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The same while numbers are missing: they are asked for only once the scope is known.
@@ -28,6 +33,7 @@ pub(super) const QUESTION_PAUSE_MISSING: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
+    pub(super) number: u8,
     pub(super) ranges: Ranges,
     pub(super) at: Duration,
     pub(super) due: Duration,
@@ -46,32 +52,42 @@ impl<M: Weight> Line<M> {
     pub(in crate::sequence) fn handle_repair_end(
         &mut self,
         around: &mut Surroundings<'_, M>,
+        number: u8,
         end: &RepairEnd,
     ) {
         let now = around.now;
-        self.hear(now);
-        let is_claimed = self.coverage == Coverage::Whole;
-        for (from, to) in end.gone.iter().filter(|_| is_claimed) {
-            if self.is_unsettled(around) {
-                let due = now.saturating_add(around.options.settle_time);
-                self.gaps.doom(from, to, due);
-            } else {
-                self.lose(around, from, to, LossReason::NotRetained);
-            }
+        if end.status == ReplyStatus::WrongEpoch {
+            return self.handle_wrong_epoch(around, number);
         }
-        if let Some(asked) = self.asked.take() {
+        self.hear(now);
+        // The end of an earlier request may come late: that one is over already.
+        let asked = self.asked.take_if(|asked| asked.number == number);
+        match &asked {
+            Some(asked) if end.status == ReplyStatus::NotRetained && end.gone.is_empty() => {
+                self.forget(around, &asked.ranges);
+            }
+            _ => self.forget(around, &end.gone),
+        }
+        if let Some(asked) = asked {
+            if let Some(lead) = end.lead {
+                self.withdraw(around, &asked.ranges, lead);
+            }
             let took = now.saturating_sub(asked.at).saturating_mul(4);
             self.answer_time = took.clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
-            self.fruitless = if asked.has_won {
-                0
-            } else {
-                self.fruitless.saturating_add(1)
-            };
+            let is_refused = matches!(end.status, ReplyStatus::SlowDown | ReplyStatus::BadRequest);
+            if asked.has_won {
+                self.fruitless = 0;
+            } else if !is_refused {
+                self.fruitless = self.fruitless.saturating_add(1);
+            }
             let is_missing = asked
                 .ranges
                 .iter()
                 .any(|(from, to)| self.gaps.touches(from, to));
-            self.ask_after = if end.retry > Duration::ZERO {
+            self.ask_after = if is_refused {
+                let retry = end.retry.max(REFUSED_PAUSE);
+                now.saturating_add(self.pause(around, retry))
+            } else if end.retry > Duration::ZERO {
                 now.saturating_add(end.retry)
             } else if end.has_more || !is_missing {
                 now
@@ -81,6 +97,60 @@ impl<M: Weight> Line<M> {
             };
         }
         self.tell_end(around);
+    }
+
+    /// The name has a later run. The earlier may linger beside it and answer too, so that only
+    /// saying it again and again, with nothing in between, counts.
+    fn handle_wrong_epoch(&mut self, around: &mut Surroundings<'_, M>, number: u8) {
+        if self.asked.take_if(|asked| asked.number == number).is_none() {
+            return;
+        }
+        self.nobody = self.nobody.saturating_add(1);
+        self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
+        if self.nobody >= WRONG_EPOCHS_MAX {
+            self.lose(around, 0, u64::MAX, LossReason::SourceGone);
+        }
+        self.tell_end(around);
+    }
+
+    /// The source no longer has these.
+    fn forget(&mut self, around: &mut Surroundings<'_, M>, gone: &Ranges) {
+        let is_claimed = self.coverage == Coverage::Whole;
+        for (from, to) in gone.iter().filter(|_| is_claimed) {
+            if self.is_unsettled(around) {
+                let due = around.now.saturating_add(around.options.settle_time);
+                self.gaps.doom(from, to, due);
+            } else {
+                self.lose(around, from, to, LossReason::NotRetained);
+            }
+        }
+    }
+
+    /// Takes back what was asked for beyond the last number that the source names in its answer:
+    /// it had been announced before we asked, and not by the source.
+    fn withdraw(&mut self, around: &mut Surroundings<'_, M>, asked: &Ranges, lead: u64) {
+        let beyond = lead.saturating_add(1);
+        let mut unsent = Vec::new();
+        for (from, to) in asked.iter().filter(|(_, to)| *to > lead) {
+            unsent.extend(self.gaps.within(from.max(beyond), to));
+        }
+        // The highest first, so that nothing stays above what is taken back.
+        for (start, from, to) in unsent.into_iter().rev() {
+            self.gaps.cut(start, from, to);
+            if to == self.highest {
+                self.highest = from.saturating_sub(1);
+            } else {
+                self.unverifiable = self.unverifiable.saturating_add(width(from, to));
+            }
+            self.end = self.end.filter(|end| *end < from);
+            around.events.push_back(Event::Withdrawn {
+                source: self.source.clone(),
+                epoch: self.epoch,
+                from,
+                to,
+            });
+        }
+        self.release(around);
     }
 
     /// Nobody listens where the source takes requests.
@@ -120,17 +190,16 @@ impl<M: Weight> Line<M> {
             question.due = now.saturating_add(question.pause);
             question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
         }
-        // Zero is no number.
-        self.question_number = self.question_number.checked_add(1).unwrap_or(1);
-        self.note_question(self.question_number, now);
-        Some(self.question_number)
+        let number = self.next_number();
+        self.note_question(number, now);
+        Some(number)
     }
 
-    /// The numbers to ask for now.
+    /// The numbers to ask for now, and the number of the request.
     pub(in crate::sequence) fn take_request(
         &mut self,
         around: &mut Surroundings<'_, M>,
-    ) -> Option<Ranges> {
+    ) -> Option<(u8, Ranges)> {
         let now = around.now;
         let is_waiting = self.asked.is_some() || now < self.ask_after;
         if is_waiting || self.coverage != Coverage::Whole {
@@ -160,13 +229,15 @@ impl<M: Weight> Line<M> {
             return None;
         }
         let due = now.saturating_add(self.pause(around, self.answer_time));
+        let number = self.next_number();
         self.asked = Some(Asked {
+            number,
             ranges: ranges.clone(),
             at: now,
             due,
             has_won: false,
         });
-        Some(ranges)
+        Some((number, ranges))
     }
 
     /// When to look at this line again.
@@ -199,6 +270,12 @@ impl<M: Weight> Line<M> {
             .saturating_add(options.gap_timeout)
     }
 
+    /// The number of the next request; zero is none.
+    fn next_number(&mut self) -> u8 {
+        self.request_number = self.request_number.checked_add(1).unwrap_or(1);
+        self.request_number
+    }
+
     /// `base`, twice that after something fruitless, and scattered. More patience would leave too
     /// few attempts within the gap timeout on a bad path.
     fn pause(&self, around: &mut Surroundings<'_, M>, base: Duration) -> Duration {
@@ -212,4 +289,109 @@ fn digits(number: u64) -> usize {
     number
         .checked_ilog10()
         .map_or(1, |power| (power as usize).saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use crate::sequence::story::{MILLI, Story};
+    use crate::sequence::{Delivery, HeartbeatKind, Prior};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_the_source_never_sent_is_not_lost() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1]).beat(HeartbeatKind::Beat, 1_000);
+        assert_eq!(story.told(), "epoch7 1 gap2-1000");
+        story.data(&[2]);
+        assert_eq!(story.request().as_deref(), Some("3-1000"));
+        story.end_with(1, 204, &[("Seq", "a.7.4")]);
+        assert_eq!(story.told(), "2 unsent5-1000");
+        assert_eq!((story.line().highest, story.line().undecided), (4, 2));
+        story.data(&[5]);
+        assert_eq!(story.told(), "5", "its numbers go on from there");
+    }
+
+    #[test]
+    fn a_made_up_message_costs_no_loss_before_it() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 90]);
+        assert_eq!(story.request().as_deref(), Some("2-89"));
+        story.end_with(1, 204, &[("Seq", "a.7.1")]);
+        assert_eq!(story.told(), "epoch7 1 gap2-89 90 unsent2-89");
+        story.wait(SECOND * 6);
+        assert_eq!((story.line().lost, story.line().unverifiable), (0, 88));
+    }
+
+    #[test]
+    fn the_late_end_of_an_earlier_request_ends_no_later_one() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]);
+        assert_eq!(story.request().as_deref(), Some("2"));
+        story.wait(MILLI * 100).data(&[9]);
+        assert_eq!(story.request().as_deref(), Some("2,4-8"));
+        story.end_with(1, 204, &[("Seq", "a.7.3")]);
+        assert_eq!(story.told(), "epoch7 1 gap2-2 3 gap4-8 9");
+        assert_eq!(story.request(), None, "the later one is under way");
+    }
+
+    #[test]
+    fn a_source_that_says_not_now_is_not_pressed() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]);
+        for number in 1..29 {
+            assert_eq!(story.request().as_deref(), Some("2"));
+            story.end_with(number, 429, &[("Seq-Retry", "80")]);
+            story.wait(MILLI * 59);
+            assert_eq!(story.request(), None);
+            story.wait(MILLI * 41);
+        }
+        assert_eq!(story.line().lost, 0);
+    }
+
+    #[test]
+    fn a_run_that_a_later_one_disowns_has_lost_its_gaps_within_a_second() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]);
+        story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+        for number in 1..=4 {
+            assert_eq!(
+                story.told(),
+                ["epoch7 1 gap2-2 3 epoch8", ""][usize::from(number > 1)]
+            );
+            assert!(story.request().is_some());
+            while story.request().is_some() {}
+            story.end_with(number, 409, &[("Seq", "a.8.0")]);
+            story.wait(MILLI * 250);
+        }
+        assert_eq!(story.told(), "lost2-2:source_gone");
+    }
+
+    #[test]
+    fn nothing_of_it_is_retained_even_where_no_list_says_so() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 4]);
+        assert_eq!(story.request().as_deref(), Some("2-3"));
+        story.end_with(1, 404, &[]);
+        assert_eq!(story.told(), "epoch7 1 gap2-3 4 lost2-3:not_retained");
+    }
+
+    #[test]
+    fn what_would_change_everything_is_asked_of_the_source() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 2]);
+        story.heartbeat(7, HeartbeatKind::Beat, 2, ">", None);
+        assert_eq!(story.request().as_deref(), Some("?"));
+        story.beat(HeartbeatKind::End, 1);
+        story.data(&[4]);
+        assert_eq!(story.told(), "epoch7 1 2 gap3-3 4", "neither is believed");
+        let prior = Some(Prior {
+            epoch: 7,
+            lead: 1 << 50,
+        });
+        story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", prior);
+        assert_eq!(story.told(), "epoch8", "nor is this");
+    }
 }

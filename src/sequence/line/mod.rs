@@ -33,7 +33,7 @@ pub use self::baseline::Start;
 use self::coverage::Coverage;
 use self::order::Held;
 
-/// A heartbeat that jumps further is believed only when the source repeats it to us.
+/// A lead that jumps further is believed only when the source repeats it to us.
 const JUMP_MAX: u64 = 1 << 20;
 /// Receivers spread what they ask at the same moment over this time.
 pub(super) const SCATTER_TIME: Duration = Duration::from_millis(10);
@@ -69,8 +69,8 @@ pub(super) struct Line<M> {
     fruitless: u32,
     nobody: u32,
     question: Option<Question>,
-    /// The number of the last question.
-    question_number: u8,
+    /// The number of the last request.
+    request_number: u8,
     progress: Duration,
     /// Within this time the source promised to be heard again.
     next: Option<Duration>,
@@ -118,7 +118,7 @@ impl<M: Weight> Line<M> {
                 due: now,
                 pause: NOBODY_PAUSE,
             }),
-            question_number: 0,
+            request_number: 0,
             progress: Duration::ZERO,
             next: None,
             generation: 0,
@@ -209,7 +209,7 @@ impl<M: Weight> Line<M> {
         if self.coverage == Coverage::Part {
             return self.handle_share(around, seq, message);
         }
-        if seq > self.highest {
+        if seq > self.highest && !is_repaired {
             if self.is_superseded {
                 return false;
             }
@@ -233,6 +233,14 @@ impl<M: Weight> Line<M> {
         question: Option<u8>,
     ) {
         self.hear(around.now);
+        if question.is_none() && self.is_doubtful(around, heartbeat) {
+            // The source itself is asked, at most once at a time.
+            self.question.get_or_insert(Question {
+                due: around.now,
+                pause: NOBODY_PAUSE,
+            });
+            return;
+        }
         self.next = Some(heartbeat.next);
         if self.generation > 0 && heartbeat.generation > self.generation {
             // What it sent on the connection before may still be on another way to us.
@@ -244,16 +252,6 @@ impl<M: Weight> Line<M> {
         if !self.is_joining() {
             self.question = None;
         }
-        let is_far = heartbeat.lead > self.highest.saturating_add(JUMP_MAX);
-        let may_ask =
-            around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
-        if is_far && question.is_none() && may_ask {
-            self.question = Some(Question {
-                due: around.now,
-                pause: NOBODY_PAUSE,
-            });
-            return;
-        }
         self.advance(around, heartbeat.lead);
         if heartbeat.kind.is_end() {
             self.end = Some(heartbeat.lead);
@@ -263,7 +261,8 @@ impl<M: Weight> Line<M> {
 
     /// A later run has begun; `lead` is this one's last number where that is known.
     pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
-        if let Some(lead) = lead {
+        let end = lead.filter(|lead| *lead >= self.highest && !self.is_far(*lead));
+        if let Some(lead) = end {
             self.advance(around, lead);
             self.end = Some(lead);
         }
@@ -343,6 +342,21 @@ impl<M: Weight> Line<M> {
             .saturating_mul(2)
             .saturating_add(Duration::from_secs(1));
         Some(self.heard.saturating_add(patience))
+    }
+
+    /// Whether what a heartbeat says would change so much that the source should say it to us.
+    fn is_doubtful(&self, around: &Surroundings<'_, M>, heartbeat: &Heartbeat) -> bool {
+        let may_ask =
+            around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
+        let is_end = heartbeat.kind.is_end();
+        let is_elsewhere = self.coverage == Coverage::Whole
+            && !heartbeat.scope.is_subset_of(&around.options.filter);
+        let takes_back = is_end && heartbeat.lead < self.highest;
+        may_ask && (is_elsewhere || takes_back || self.is_far(heartbeat.lead))
+    }
+
+    const fn is_far(&self, lead: u64) -> bool {
+        lead > self.highest.saturating_add(JUMP_MAX)
     }
 
     const fn hear(&mut self, now: Duration) {

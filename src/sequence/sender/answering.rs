@@ -115,6 +115,19 @@ pub enum ReplyStatus {
 }
 
 impl ReplyStatus {
+    /// The status with these digits.
+    pub(in crate::sequence) fn from_code(code: u16) -> Option<Self> {
+        [
+            Self::End,
+            Self::NotRetained,
+            Self::WrongEpoch,
+            Self::SlowDown,
+            Self::BadRequest,
+        ]
+        .into_iter()
+        .find(|status| status.code() == code)
+    }
+
     /// The three digits.
     #[must_use]
     pub const fn code(self) -> u16 {
