@@ -24,6 +24,11 @@ pub(super) enum Record<'a> {
         from: u64,
         to: u64,
     },
+    Coverage {
+        source: &'a str,
+        epoch: u64,
+        coverage: &'static str,
+    },
     Lost {
         source: &'a str,
         epoch: u64,

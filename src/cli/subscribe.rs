@@ -396,6 +396,23 @@ impl Printer {
                     &text,
                 )
             }
+            Event::CoverageChanged {
+                source,
+                epoch,
+                coverage,
+            } => {
+                let (source, epoch) = (source.as_str(), *epoch);
+                let coverage = coverage.as_str();
+                let text = format!("Coverage of {source}: {coverage}");
+                self.say(
+                    &Record::Coverage {
+                        source,
+                        epoch,
+                        coverage,
+                    },
+                    &text,
+                )
+            }
             Event::SourceSilent { source, epoch } => {
                 let (source, epoch) = (source.as_str(), *epoch);
                 self.say(

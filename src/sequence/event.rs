@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::coverage::Coverage;
 use super::source::SourceName;
 
 /// Where a message comes from and how it came.
@@ -83,6 +84,16 @@ pub enum Event<M> {
         /// Whether the last number of the run before is known; false after a crash, when numbers
         /// that nobody saw may have been lost.
         is_tail_known: bool,
+    },
+    /// Not every number of the source is owed to the subscription, or every one is again. Told when
+    /// it matters: nothing is told of a source that is covered from its first heartbeat on.
+    CoverageChanged {
+        /// The source.
+        source: SourceName,
+        /// Its run.
+        epoch: u64,
+        /// Which numbers are owed from now on.
+        coverage: Coverage,
     },
     /// The source broke its promise to be heard. Nothing is reported lost for that.
     SourceSilent {

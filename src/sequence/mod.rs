@@ -20,6 +20,7 @@ mod budget;
 mod carrier;
 mod claim;
 mod control;
+mod coverage;
 mod error;
 mod event;
 mod gaps;
@@ -45,6 +46,7 @@ pub use budget::{Bucket, Rate, RepairLimits};
 pub use carrier::{Carried, Carrier, Dressed, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
+pub use coverage::Coverage;
 pub use error::SendError;
 pub use event::{Event, LossReason, Origin};
 #[cfg(feature = "json")]

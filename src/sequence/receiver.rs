@@ -8,7 +8,7 @@ use crate::subject::Filter;
 
 use super::event::Event;
 use super::heartbeat::{Heartbeat, Prior};
-use super::line::{Line, SCATTER_TIME, Start, Surroundings};
+use super::line::{Arrived, Line, SCATTER_TIME, Start, Surroundings};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
@@ -43,6 +43,11 @@ pub enum Delivery {
 pub struct ReceiverOptions {
     /// What the subscription receives: a source whose scope lies within it owes us every number.
     pub filter: Filter,
+    /// A scope that reaches the subscription whole although its filter does not show it: the
+    /// subjects come by another name here, through an import or a mapping. Sources whose scope is
+    /// not known are taken to have it, and those that announce a scope within it owe us every
+    /// number too. Default none.
+    pub assume_scope: Option<Filter>,
     /// How messages are delivered. Default [`Delivery::Immediate`].
     pub delivery: Delivery,
     /// From where on numbers are owed. Default [`Start::Live`].
@@ -81,6 +86,7 @@ impl ReceiverOptions {
     pub const fn new(filter: Filter) -> Self {
         Self {
             filter,
+            assume_scope: None,
             delivery: Delivery::Immediate,
             start: Start::Live,
             is_shared: false,
@@ -96,12 +102,25 @@ impl ReceiverOptions {
             hold_bytes_max: 4 << 20,
         }
     }
+
+    /// Whether everything within `scope` comes to the subscription.
+    pub(super) fn covers(&self, scope: &Filter) -> bool {
+        let assumed = self.assume_scope.as_ref();
+        scope.is_subset_of(&self.filter) || assumed.is_some_and(|wide| scope.is_subset_of(wide))
+    }
 }
 
-/// How much a message counts towards [`ReceiverOptions::hold_bytes_max`].
+/// What a receiver needs to know of a message that it carries.
 pub trait Weight {
-    /// Bytes that the message keeps in memory.
+    /// Bytes that the message keeps in memory; they count towards
+    /// [`ReceiverOptions::hold_bytes_max`].
     fn weight(&self) -> usize;
+
+    /// What it was published to, also when it came as a repair. Where this is not told, less is
+    /// proven of sources that the subscription sees only a part of.
+    fn subject(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// Something to ask a source: publish the payload to its repair subject, with a reply subject that
@@ -198,7 +217,12 @@ impl<M: Weight> Receiver<M> {
             && let Some(seq) = Stamp::seq_after(line.prefix(), stamp)
             && seq > 0
         {
-            return self.take(now, self.last, seq, message, false);
+            let arrived = Arrived {
+                seq,
+                prev: None,
+                is_repaired: false,
+            };
+            return self.take(now, self.last, &arrived, message);
         }
         let Some(stamp) = Stamp::parse(stamp).filter(|stamp| stamp.seq > 0) else {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
@@ -206,7 +230,12 @@ impl<M: Weight> Receiver<M> {
         };
         if let Some(line) = self.line_of(now, &stamp, stamp.seq, true) {
             self.last = line;
-            self.take(now, line, stamp.seq, message, false);
+            let arrived = Arrived {
+                seq: stamp.seq,
+                prev: stamp.prev,
+                is_repaired: false,
+            };
+            self.take(now, line, &arrived, message);
         }
     }
 
@@ -251,7 +280,14 @@ impl<M: Weight> Receiver<M> {
     pub fn handle_repair(&mut self, now: Duration, line: u64, stamp: &[u8], message: M) {
         let (line, _) = split(line);
         match Stamp::parse(stamp).filter(|stamp| stamp.seq > 0 && self.is_of(line, stamp)) {
-            Some(stamp) => self.take(now, line, stamp.seq, message, true),
+            Some(stamp) => {
+                let arrived = Arrived {
+                    seq: stamp.seq,
+                    prev: stamp.prev,
+                    is_repaired: true,
+                };
+                self.take(now, line, &arrived, message);
+            }
             None => self.bad_stamps = self.bad_stamps.saturating_add(1),
         }
     }
@@ -432,9 +468,9 @@ impl<M: Weight> Receiver<M> {
         is_told && self.lines.values().all(Line::is_ended)
     }
 
-    fn take(&mut self, now: Duration, id: u64, seq: u64, message: M, is_repaired: bool) {
+    fn take(&mut self, now: Duration, id: u64, arrived: &Arrived, message: M) {
         let is_taken = self.with(now, id, |line, around| {
-            line.handle_message(around, seq, message, is_repaired)
+            line.handle_message(around, arrived, message)
         });
         if is_taken == Some(false)
             && let Some(line) = self.lines.get(&id)
@@ -531,6 +567,8 @@ impl<M: Weight> Receiver<M> {
         let mut line = Line::new(source.clone(), stamp.epoch, base, now);
         if self.options.is_shared {
             line.share();
+        } else if self.options.assume_scope.is_some() {
+            line.assume_covered();
         }
         if self.options.delivery == Delivery::DetectOnly {
             line.detect_only();

@@ -1,5 +1,6 @@
 //! What a receiver counts.
 
+use super::coverage::Coverage;
 use super::source::SourceName;
 
 /// Counts of one run of one source, as one receiver sees it.
@@ -12,6 +13,8 @@ pub struct LineStatistics {
     pub source: SourceName,
     /// Its run.
     pub epoch: u64,
+    /// Which of its numbers are owed.
+    pub coverage: Coverage,
     /// The first number owed.
     pub base: u64,
     /// The highest number known to have been sent; `base` - 1 when none is owed.

@@ -56,6 +56,22 @@ impl Story {
         self
     }
 
+    /// A message that names the one before it on its subject.
+    pub(super) fn chained(&mut self, seq: u64, prev: u64) -> &mut Self {
+        let stamp = format!("a.7.{seq}.{prev}");
+        self.receiver
+            .handle_message(self.now, Some(stamp.as_bytes()), seq);
+        self
+    }
+
+    /// The same as a repair.
+    pub(super) fn repair_chained(&mut self, seq: u64, prev: u64) -> &mut Self {
+        let stamp = format!("a.7.{seq}.{prev}");
+        self.receiver
+            .handle_repair(self.now, 0, stamp.as_bytes(), seq);
+        self
+    }
+
     pub(super) fn beat(&mut self, kind: HeartbeatKind, lead: u64) -> &mut Self {
         self.heartbeat(7, kind, lead, "d.x", None)
     }
@@ -199,6 +215,7 @@ impl Story {
                 } => {
                     format!("epoch{epoch}{}", if is_tail_known { "+" } else { "" })
                 }
+                Event::CoverageChanged { coverage, .. } => coverage.as_str().into(),
                 Event::SourceSilent { .. } => "silent".into(),
                 Event::SourceEnded { last_seq, .. } => format!("ended{last_seq}"),
                 Event::Conflict { epoch, .. } => format!("conflict{epoch}"),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use natseq::sequence::{
-    Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Start, Weight,
+    Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Start, Weight,
 };
 use natseq::subject::Filter;
 
@@ -359,6 +359,19 @@ impl Oracle {
                 let delivered = account.outcomes.into_iter().filter(is_delivered);
                 let grave = self.graves.entry(run).or_default();
                 grave.extend(delivered.map(|(seq, _)| seq));
+            }
+            Event::CoverageChanged {
+                source,
+                epoch,
+                coverage,
+            } => {
+                let run = Run::new(source.as_str(), epoch);
+                let is_true = match coverage {
+                    Coverage::Strict => self.is_owed_all(run),
+                    Coverage::Partial => !self.is_owed_all(run),
+                    _ => true,
+                };
+                assert!(is_true, "I10: {run:?} is not {coverage:?}");
             }
             event => panic!("unknown to the simulator: {event:?}"),
         }

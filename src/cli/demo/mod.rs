@@ -165,6 +165,7 @@ async fn receive(
             Event::Unsequenced { .. }
             | Event::Gap { .. }
             | Event::Withdrawn { .. }
+            | Event::CoverageChanged { .. }
             | Event::SourceSilent { .. }
             | Event::SourceEnded { .. }
             | Event::Conflict { .. }

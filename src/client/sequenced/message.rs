@@ -116,4 +116,8 @@ impl Weight for SequencedMessage {
     fn weight(&self) -> usize {
         self.message.frame_len()
     }
+
+    fn subject(&self) -> &[u8] {
+        self.subject()
+    }
 }

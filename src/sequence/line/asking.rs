@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use super::coverage::Coverage;
 use super::{Line, Surroundings};
 use crate::sequence::event::{Event, LossReason};
 use crate::sequence::gaps::Gap;
@@ -115,7 +114,7 @@ impl<M: Weight> Line<M> {
 
     /// The source no longer has these.
     fn forget(&mut self, around: &mut Surroundings<'_, M>, gone: &Ranges) {
-        let is_claimed = self.coverage == Coverage::Whole;
+        let is_claimed = self.coverage.has_claims();
         for (from, to) in gone.iter().filter(|_| is_claimed) {
             if self.is_unsettled(around) {
                 let due = around.now.saturating_add(around.options.settle_time);
@@ -168,7 +167,7 @@ impl<M: Weight> Line<M> {
 
     /// Where the source is, is to be asked for.
     pub(in crate::sequence) fn question_scope(&mut self, due: Duration) {
-        if !self.is_ended() && self.coverage != Coverage::Part {
+        if !self.is_ended() && !self.coverage.is_part() {
             self.question = Some(Question {
                 due,
                 pause: NOBODY_PAUSE,
@@ -202,7 +201,7 @@ impl<M: Weight> Line<M> {
     ) -> Option<(u8, Ranges)> {
         let now = around.now;
         let is_waiting = self.asked.is_some() || now < self.ask_after;
-        if is_waiting || self.coverage != Coverage::Whole {
+        if is_waiting || !self.coverage.has_claims() {
             return None;
         }
         let mut ranges = Ranges::new();
@@ -246,7 +245,7 @@ impl<M: Weight> Line<M> {
         let doomed = self.gaps.doomed_due();
         let gap = self.gaps.first().map(|gap| {
             let deadline = self.deadline(gap, options);
-            if self.coverage != Coverage::Whole {
+            if !self.coverage.has_claims() {
                 return deadline;
             }
             let act = match &self.asked {

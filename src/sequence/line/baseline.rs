@@ -11,7 +11,6 @@ use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
 use super::asking::Question;
-use super::coverage::Coverage;
 use super::{Line, Surroundings};
 
 /// How long order waits for a source to tell where it begins.
@@ -54,7 +53,7 @@ impl<M: Weight> Line<M> {
             Start::Live => around.subscribed.is_some(),
             Start::Retained => !detects,
         };
-        if self.base <= 1 || !may_be_lower || self.coverage == Coverage::Part {
+        if self.base <= 1 || !may_be_lower || self.coverage.is_part() {
             return;
         }
         let patience = match around.options.delivery {
@@ -104,7 +103,7 @@ impl<M: Weight> Line<M> {
         let Some(join) = &self.join else {
             return;
         };
-        if self.coverage == Coverage::Part {
+        if self.coverage.is_part() {
             return self.fix_base(around, self.base);
         }
         if around.options.start == Start::Retained {

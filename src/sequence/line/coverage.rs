@@ -1,70 +1,128 @@
-//! Which numbers of a source are owed to a subscription: all of them, or only some.
+//! Which numbers of a run are owed to a subscription: all of them, or only some.
 
-use super::{Line, Surroundings};
+use crate::sequence::coverage::Coverage;
+use crate::sequence::event::Event;
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
-/// Whether the subscription is sure to get every message of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coverage {
-    /// The source's scope is not known.
-    Unknown,
-    /// It is: gaps are losses.
-    Whole,
-    /// It is not: gaps are no news.
-    Part,
-}
+use super::chains::Chains;
+use super::{Arrived, Line, Surroundings};
 
 impl<M: Weight> Line<M> {
-    /// Takes a message of a source that we see a part of: only copies are told apart. Returns
-    /// false when its run was superseded and its number is new.
+    /// Takes a message of a source that we see a part of: copies are told apart, and what its chain
+    /// proves to be missing is. Returns false when its run was superseded and its number is new.
     pub(super) fn handle_share(
         &mut self,
         around: &mut Surroundings<'_, M>,
-        seq: u64,
+        arrived: &Arrived,
         message: M,
     ) -> bool {
+        let seq = arrived.seq;
+        if let Some(from) = self.gaps.holding(seq) {
+            // What is missing before it must be known before it is handed over.
+            let chains = self.chains.as_mut();
+            let missing = chains.and_then(|chains| chains.follow(seq, arrived.prev));
+            self.open_chained(around, missing);
+            self.win_back(around, from, seq, message, arrived.is_repaired);
+            return true;
+        }
         let is_late = seq <= self.highest;
-        if !is_late {
+        if !is_late && !arrived.is_repaired {
             if self.is_superseded {
                 return false;
             }
             self.advance(around, seq);
         }
         let is_ordered = around.options.delivery == Delivery::Ordered;
-        let age = self.highest.saturating_sub(seq);
-        let bit = u32::try_from(age)
-            .ok()
-            .and_then(|age| 1_u128.checked_shl(age));
-        match bit {
-            Some(bit) if self.seen & bit == 0 && !(is_late && is_ordered) => {
-                self.seen |= bit;
-                // The first that was seen need not be the first that was sent.
-                let before = self.base.saturating_sub(seq);
-                self.base = self.base.min(seq);
-                self.unverifiable = self.unverifiable.saturating_add(before).saturating_sub(1);
-                self.deliver(around, seq, message, false, 0);
-            }
-            _ => self.duplicates = self.duplicates.saturating_add(1),
+        let is_old = is_late && is_ordered;
+        if arrived.is_repaired || is_old || !self.see(seq) {
+            self.duplicates = self.duplicates.saturating_add(1);
+            return true;
         }
+        // The first that was seen need not be the first that was sent.
+        let before = self.base.saturating_sub(seq);
+        self.base = self.base.min(seq);
+        self.unverifiable = self.unverifiable.saturating_add(before).saturating_sub(1);
+        if !is_late {
+            let chains = self.chains.as_mut();
+            let missing =
+                chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
+            self.open_chained(around, missing);
+        }
+        self.settle(around, seq, message, false, 0);
         true
     }
 
-    pub(super) fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
-        if self.coverage == Coverage::Part {
+    /// Marks a number among the last 128. Returns false for one that is marked or older.
+    fn see(&mut self, seq: u64) -> bool {
+        let age = self.highest.saturating_sub(seq);
+        let bit = u32::try_from(age).ok();
+        let bit = bit.and_then(|age| 1_u128.checked_shl(age));
+        let Some(bit) = bit.filter(|bit| self.seen & bit == 0) else {
+            return false;
+        };
+        self.seen |= bit;
+        true
+    }
+
+    /// A later message on its subject names this number, and it has not come.
+    fn open_chained(&mut self, around: &mut Surroundings<'_, M>, missing: Option<u64>) {
+        let Some(seq) = missing.filter(|seq| *seq >= self.base) else {
+            return;
+        };
+        let age = self.highest.saturating_sub(seq);
+        let is_known = age < u64::from(u128::BITS) && !self.see(seq);
+        if is_known || self.gaps.holding(seq).is_some() {
             return;
         }
-        if !heartbeat.scope.is_subset_of(&around.options.filter) {
+        self.unverifiable = self.unverifiable.saturating_sub(1);
+        let due = self.gap_due(around);
+        self.gaps.open(seq, seq, around.now, due);
+        around.events.push_back(self.gap_event(seq, seq));
+        self.bound_gaps(around);
+        let (gaps, missing) = (&self.gaps, self.gaps.numbers().saturating_mul(2));
+        if let Some(chains) = &mut self.chains
+            && u64::try_from(chains.len()).unwrap_or(u64::MAX) > missing.saturating_add(64)
+        {
+            chains.retain(|seq| gaps.holding(seq).is_some());
+        }
+    }
+
+    pub(super) fn learn_scope(&mut self, around: &mut Surroundings<'_, M>, heartbeat: &Heartbeat) {
+        if self.coverage.is_part() {
+            return;
+        }
+        if !around.options.covers(&heartbeat.scope) {
             self.give_up_claims(around);
-            self.coverage = Coverage::Part;
+            self.change_coverage(around, Coverage::Partial);
             // What came until now is taken as seen.
             self.seen = u128::MAX;
-        } else if self.coverage == Coverage::Unknown {
-            self.coverage = Coverage::Whole;
+            self.chains = Some(Box::new(Chains::new(self.highest)));
+        } else if self.coverage == Coverage::Unverified {
+            self.change_coverage(around, Coverage::Strict);
             for gap in self.gaps.iter() {
                 around.events.push_back(self.gap_event(gap.from, gap.to));
             }
         }
+    }
+
+    /// Takes the coverage, and tells it when it is not what the owner has reason to expect.
+    fn change_coverage(&mut self, around: &mut Surroundings<'_, M>, coverage: Coverage) {
+        self.coverage = coverage;
+        if self.told_coverage != coverage {
+            self.told_coverage = coverage;
+            around.events.push_back(Event::CoverageChanged {
+                source: self.source.clone(),
+                epoch: self.epoch,
+                coverage,
+            });
+        }
+    }
+
+    /// Forgets the gaps of a source whose scope stays unknown, and says so once.
+    pub(super) fn give_up_unverified(&mut self, around: &mut Surroundings<'_, M>) {
+        self.change_coverage(around, Coverage::Unverified);
+        self.give_up_claims(around);
     }
 
     /// Forgets the gaps without a claim: they may not have been meant for this subscription.
@@ -72,5 +130,98 @@ impl<M: Weight> Line<M> {
         self.unverifiable = self.unverifiable.saturating_add(self.gaps.clear());
         self.asked = None;
         self.release(around);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use crate::sequence::story::{MILLI, Story};
+    use crate::sequence::{Coverage, Delivery, HeartbeatKind};
+    use crate::subject::Filter;
+
+    /// A receiver that sees a part of a source: numbers up to 1 are known.
+    fn partial(delivery: Delivery) -> Story {
+        let mut story = Story::new(delivery);
+        story.data(&[1]);
+        story.heartbeat(7, HeartbeatKind::Beat, 3, ">", None);
+        assert_eq!(story.told(), "epoch7 1 partial");
+        story
+    }
+
+    #[test]
+    fn what_a_chain_names_is_won_back_link_by_link() {
+        let mut story = partial(Delivery::Immediate);
+        story.chained(5, 1).chained(9, 7);
+        assert_eq!(story.told(), "5 gap7-7 9");
+        assert_eq!(story.request().as_deref(), Some("7"));
+        story.repair_chained(7, 6).end(0, "");
+        assert_eq!(story.told(), "gap6-6 r7");
+        assert_eq!(story.request().as_deref(), Some("6"));
+        story.repair_chained(6, 5).chained(7, 6).chained(6, 5);
+        assert_eq!(story.told(), "r6");
+        let line = story.line();
+        assert_eq!((line.coverage, line.lost), (Coverage::Partial, 0));
+        assert_eq!((line.delivered, line.duplicates), (5, 2));
+        assert_eq!(line.unverifiable, 9 - 5);
+    }
+
+    #[test]
+    fn what_a_chain_names_is_lost_where_it_is_not_won_back() {
+        let mut story = partial(Delivery::Immediate);
+        story.chained(9, 7).wait(MILLI * 5_001);
+        assert_eq!(story.told(), "gap7-7 9 lost7-7:timeout silent");
+        story.chained(7, 6);
+        assert_eq!(story.told(), "", "and never delivered after");
+        let mut story = partial(Delivery::DetectOnly);
+        story.chained(9, 7).wait(Duration::ZERO);
+        assert_eq!(story.told(), "gap7-7 9 lost7-7:missing");
+    }
+
+    #[test]
+    fn order_waits_for_what_a_chain_names() {
+        let mut story = partial(Delivery::Ordered);
+        story.chained(9, 7).chained(10, 9);
+        assert_eq!(story.told(), "gap7-7");
+        story.repair_chained(7, 6);
+        assert_eq!(story.told(), "gap6-6");
+        story.repair_chained(6, 1);
+        assert_eq!(story.told(), "r6 r7 9 10");
+    }
+
+    #[test]
+    fn a_late_message_fills_what_a_chain_named() {
+        let mut story = partial(Delivery::Immediate);
+        story.chained(9, 7).chained(7, 1).chained(7, 1);
+        assert_eq!(story.told(), "gap7-7 9 7");
+        assert_eq!(story.line().duplicates, 1);
+        let line = story.line();
+        assert_eq!((line.delivered, line.unverifiable), (3, 6));
+    }
+
+    #[test]
+    fn claims_that_cannot_be_proven_are_given_up_aloud() {
+        let mut story = Story::new(Delivery::Ordered);
+        story.data(&[1, 3]).wait(MILLI * 5_001);
+        assert_eq!(story.told(), "epoch7 1 unverified 3");
+        assert_eq!(story.line().coverage, Coverage::Unverified);
+        story.data(&[5]).wait(MILLI * 5_001);
+        assert_eq!(story.told(), "5", "said once");
+        story.beat(HeartbeatKind::Beat, 5).data(&[7]);
+        assert_eq!(story.told(), "strict gap6-6");
+    }
+
+    #[test]
+    fn a_scope_that_comes_by_another_name_is_covered_where_that_is_said() {
+        let wide = |options: &mut crate::sequence::ReceiverOptions| {
+            options.assume_scope = Some(Filter::new("far.d.>").unwrap());
+        };
+        let mut story = Story::with(Delivery::Immediate, wide);
+        story.data(&[1, 3]);
+        assert_eq!(story.told(), "epoch7 1 gap2-2 3");
+        story.heartbeat(7, HeartbeatKind::Beat, 4, "far.d.x", None);
+        assert_eq!(story.told(), "gap4-4");
+        assert_eq!(story.line().coverage, Coverage::Strict);
     }
 }

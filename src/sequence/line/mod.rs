@@ -8,6 +8,7 @@
 
 mod asking;
 mod baseline;
+mod chains;
 mod coverage;
 mod order;
 
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::jitter::Jitter;
 
+use super::coverage::Coverage;
 use super::event::{Event, LossReason};
 use super::gaps::Gaps;
 use super::heartbeat::Heartbeat;
@@ -30,7 +32,7 @@ use self::asking::{
 };
 use self::baseline::Join;
 pub use self::baseline::Start;
-use self::coverage::Coverage;
+use self::chains::Chains;
 use self::order::Held;
 
 /// A lead that jumps further is believed only when the source repeats it to us.
@@ -50,6 +52,15 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) subscribed: Option<Duration>,
 }
 
+/// What a message says about itself and how it came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived {
+    pub(super) seq: u64,
+    /// The number before it on its subject, where it says so.
+    pub(super) prev: Option<u64>,
+    pub(super) is_repaired: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Line<M> {
     source: SourceName,
@@ -60,6 +71,10 @@ pub(super) struct Line<M> {
     join: Option<Box<Join>>,
     highest: u64,
     coverage: Coverage,
+    /// What the owner was told of it, or may take for granted.
+    told_coverage: Coverage,
+    /// What proves losses of a source that we see a part of.
+    chains: Option<Box<Chains>>,
     gaps: Gaps,
     held: BTreeMap<u64, Held<M>>,
     held_bytes: usize,
@@ -105,7 +120,9 @@ impl<M: Weight> Line<M> {
             base,
             join: None,
             highest: base.saturating_sub(1),
-            coverage: Coverage::Unknown,
+            coverage: Coverage::Unverified,
+            told_coverage: Coverage::Strict,
+            chains: None,
             gaps: Gaps::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -174,6 +191,7 @@ impl<M: Weight> Line<M> {
         LineStatistics {
             source: self.source.clone(),
             epoch: self.epoch,
+            coverage: self.coverage,
             base: self.base,
             highest: self.highest,
             delivered: self.delivered,
@@ -191,9 +209,15 @@ impl<M: Weight> Line<M> {
         self.question = None;
     }
 
+    /// Everything of the source is taken to come to the subscription until it says otherwise.
+    pub(super) const fn assume_covered(&mut self) {
+        self.coverage = Coverage::Strict;
+    }
+
     /// The subscription shares its messages with others: no number is owed to it alone.
     pub(super) fn share(&mut self) {
-        self.coverage = Coverage::Part;
+        self.coverage = Coverage::Group;
+        self.told_coverage = Coverage::Group;
         self.question = None;
     }
 
@@ -201,14 +225,16 @@ impl<M: Weight> Line<M> {
     pub(super) fn handle_message(
         &mut self,
         around: &mut Surroundings<'_, M>,
-        seq: u64,
+        arrived: &Arrived,
         message: M,
-        is_repaired: bool,
     ) -> bool {
         self.hear(around.now);
-        if self.coverage == Coverage::Part {
-            return self.handle_share(around, seq, message);
+        if self.coverage.is_part() {
+            return self.handle_share(around, arrived, message);
         }
+        let Arrived {
+            seq, is_repaired, ..
+        } = *arrived;
         if seq > self.highest && !is_repaired {
             if self.is_superseded {
                 return false;
@@ -288,9 +314,9 @@ impl<M: Weight> Line<M> {
             let (from, to) = (gap.from, gap.to);
             let deadline = self.deadline(gap, around.options);
             let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
-            if is_detected && self.coverage == Coverage::Whole {
+            if is_detected && self.coverage.has_claims() {
                 self.lose(around, from, to, LossReason::Missing);
-            } else if now >= deadline && self.coverage == Coverage::Whole {
+            } else if now >= deadline && self.coverage.has_claims() {
                 let is_gone = self.nobody >= NOBODY_MAX;
                 let reason = if is_gone {
                     LossReason::SourceGone
@@ -299,7 +325,7 @@ impl<M: Weight> Line<M> {
                 };
                 self.lose(around, from, to, reason);
             } else if now >= deadline {
-                self.give_up_claims(around);
+                self.give_up_unverified(around);
             } else {
                 break;
             }
@@ -346,11 +372,10 @@ impl<M: Weight> Line<M> {
 
     /// Whether what a heartbeat says would change so much that the source should say it to us.
     fn is_doubtful(&self, around: &Surroundings<'_, M>, heartbeat: &Heartbeat) -> bool {
-        let may_ask =
-            around.options.delivery != Delivery::DetectOnly && self.coverage != Coverage::Part;
+        let may_ask = around.options.delivery != Delivery::DetectOnly && !self.coverage.is_part();
         let is_end = heartbeat.kind.is_end();
-        let is_elsewhere = self.coverage == Coverage::Whole
-            && !heartbeat.scope.is_subset_of(&around.options.filter);
+        let is_elsewhere =
+            self.coverage == Coverage::Strict && !around.options.covers(&heartbeat.scope);
         let takes_back = is_end && heartbeat.lead < self.highest;
         may_ask && (is_elsewhere || takes_back || self.is_far(heartbeat.lead))
     }
@@ -372,12 +397,29 @@ impl<M: Weight> Line<M> {
         }
         let from = self.highest.saturating_add(1);
         self.highest = to;
-        if self.coverage == Coverage::Part {
+        if self.coverage.is_part() {
             let steps = u32::try_from(width(from, to)).unwrap_or(u32::MAX);
             self.seen = self.seen.checked_shl(steps).unwrap_or_default();
             self.unverifiable = self.unverifiable.saturating_add(width(from, to));
             return;
         }
+        let due = self.gap_due(around);
+        self.gaps.open(from, to, around.now, due);
+        if self.coverage == Coverage::Unverified && around.options.delivery != Delivery::DetectOnly
+        {
+            let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
+            let pause = NOBODY_PAUSE;
+            let question = self.question.get_or_insert(Question { due: soon, pause });
+            question.due = question.due.min(soon);
+        }
+        if self.coverage.has_claims() {
+            around.events.push_back(self.gap_event(from, to));
+        }
+        self.bound_gaps(around);
+    }
+
+    /// When a gap that opens now is asked for: late bytes may still fill it.
+    fn gap_due(&self, around: &mut Surroundings<'_, M>) -> Duration {
         let grace = if self.is_unsettled(around) {
             // Many receivers on one server must not ask in step.
             let scatter = SCATTER_TIME.mul_f64(around.jitter.unit());
@@ -386,18 +428,7 @@ impl<M: Weight> Line<M> {
         } else {
             around.options.grace
         };
-        let due = around.now.saturating_add(grace);
-        self.gaps.open(from, to, around.now, due);
-        if self.coverage == Coverage::Unknown && around.options.delivery != Delivery::DetectOnly {
-            let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
-            let pause = NOBODY_PAUSE;
-            let question = self.question.get_or_insert(Question { due: soon, pause });
-            question.due = question.due.min(soon);
-        }
-        if self.coverage == Coverage::Whole {
-            around.events.push_back(self.gap_event(from, to));
-        }
-        self.bound_gaps(around);
+        around.now.saturating_add(grace)
     }
 
     /// Whether bytes may overtake each other now.
@@ -413,17 +444,17 @@ impl<M: Weight> Line<M> {
             && let Some(gap) = self.gaps.first()
         {
             let (from, to) = (gap.from, gap.to);
-            if self.coverage == Coverage::Whole {
+            if self.coverage.has_claims() {
                 self.lose(around, from, to, LossReason::Overflow);
             } else {
-                self.give_up_claims(around);
+                self.give_up_unverified(around);
             }
         }
     }
 
     /// Reports the missing numbers from `from` to `to` as lost.
     fn lose(&mut self, around: &mut Surroundings<'_, M>, from: u64, to: u64, reason: LossReason) {
-        if self.coverage != Coverage::Whole {
+        if !self.coverage.has_claims() {
             return;
         }
         for (start, lost_from, lost_to) in self.gaps.within(from, to) {

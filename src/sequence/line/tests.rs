@@ -175,7 +175,7 @@ fn gaps_are_no_news_before_the_scope_is_known_or_beyond_it() {
         .data(&[1, 3])
         .heartbeat(7, HeartbeatKind::Beat, 9, ">", None)
         .data(&[20]);
-    assert_eq!(story.told(), "epoch7 1 3 20");
+    assert_eq!(story.told(), "epoch7 1 3 partial 20");
     assert_eq!((story.line().lost, story.request()), (0, None));
     assert!(story.line().unverifiable > 0);
 }
