@@ -56,6 +56,7 @@ pub struct ConnectOptions {
     pub(super) redial: RedialOptions,
     pub(super) outbox: OutboxLimits,
     pub(super) mailbox: MailboxLimits,
+    pub(super) retained_bytes_max: usize,
     pub(super) line_bytes_max: usize,
     pub(super) connector: Connector,
     pub(super) drain_timeout: Duration,
@@ -90,6 +91,7 @@ impl ConnectOptions {
             redial: session.redial,
             outbox: OutboxLimits::default(),
             mailbox: MailboxLimits::default(),
+            retained_bytes_max: 64 << 20,
             line_bytes_max: crate::wire::Limits::CLIENT_OPS.line_bytes_max,
             connector: Connector::default(),
             drain_timeout: Duration::from_secs(30),
@@ -383,6 +385,17 @@ impl ConnectOptions {
     #[must_use]
     pub const fn mailbox(mut self, limits: MailboxLimits) -> Self {
         self.mailbox = limits;
+        self
+    }
+
+    /// How many bytes the sequenced publishers of this client retain for repairs, all together.
+    /// Default: 64 MiB.
+    ///
+    /// Beyond that each forgets what is more than an equal share, when it publishes; one that
+    /// [refuses](crate::sequence::RetentionOverflow::Refuse) keeps to its own limits alone.
+    #[must_use]
+    pub const fn retained_bytes_max(mut self, bytes: usize) -> Self {
+        self.retained_bytes_max = bytes;
         self
     }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::sequence::{Bucket, Rate};
 use crate::session::{DrainStage, Event, Outbox, Session, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::encode::Publish;
@@ -22,15 +21,10 @@ use super::mailbox::{Mailbox, Policy};
 use super::new_inbox;
 use super::options::ConnectOptions;
 use super::pending::Sink;
+use super::sequenced::Common;
 
 /// Events that may wait for each reader of them; a reader that is further behind is told so.
 const EVENTS_MAX: usize = 1_024;
-
-/// What all sources of a client send again.
-const REPAIR_RATE: Rate = Rate {
-    bytes_per_second: 16 << 20,
-    burst_bytes: 4 << 20,
-};
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +58,7 @@ pub(super) struct Shared {
     /// Where the driver runs, and what is to go on when its caller does not wait.
     pub(super) runtime: Option<tokio::runtime::Handle>,
     last_failure: Mutex<Option<Event>>,
-    repairs: Mutex<Bucket>,
+    pub(super) sources: Common,
 }
 
 #[derive(Debug)]
@@ -128,7 +122,7 @@ impl Shared {
             policy,
             runtime: tokio::runtime::Handle::try_current().ok(),
             last_failure: Mutex::new(None),
-            repairs: Mutex::new(Bucket::new(REPAIR_RATE)),
+            sources: Common::new(),
         }
     }
 
@@ -262,11 +256,6 @@ impl Shared {
     pub(super) fn last_failure(&self) -> MutexGuard<'_, Option<Event>> {
         let last = self.last_failure.lock();
         last.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What sources may send again; taken after a source's lock and before the outbox's.
-    pub(super) fn repairs(&self) -> MutexGuard<'_, Bucket> {
-        self.repairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells an event to whoever listens.

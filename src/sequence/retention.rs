@@ -189,6 +189,19 @@ impl Retention {
         })
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets the oldest until so many bytes are free.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        if self.overflow == RetentionOverflow::Refuse {
+            return;
+        }
+        let left = self.bytes.len().saturating_sub(bytes);
+        while self.bytes.len() > left && self.pop() {}
+    }
+
     /// Forgets what is too old.
     pub(super) fn expire(&mut self, now: Duration) {
         if self.overflow == RetentionOverflow::Refuse {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod claim;
+mod common;
 mod identity;
 mod message;
 mod publisher;
@@ -9,6 +10,7 @@ mod service;
 mod subscriber;
 
 pub use builder::SequencedPublisherBuilder;
+pub(super) use common::Common;
 pub use identity::DurableName;
 pub use message::SequencedMessage;
 pub use publisher::{ClosedSource, SequencedPublisher};

@@ -281,6 +281,8 @@ pub(super) struct State {
     /// When the service wakes next by itself.
     pub(super) armed: Duration,
     pub(super) repairing: Repairing,
+    /// Retained bytes, as they were counted last.
+    pub(super) noted_bytes: usize,
     /// Where the end of the run is to be noted.
     pub(super) durable: Option<DurableName>,
 }
@@ -359,6 +361,7 @@ impl Lane {
                 dress: Vec::new(),
                 armed: Duration::ZERO,
                 repairing: Repairing::default(),
+                noted_bytes: 0,
                 durable,
             }),
             subjects,
@@ -367,6 +370,7 @@ impl Lane {
             has_changed: Notify::new(),
             is_finished: watch::Sender::new(false),
         });
+        lane.client.shared().sources.begin();
         // The hello goes out before the first message can.
         let notices = hold.map(|hold| hold.notices);
         let service = Service::new(Arc::clone(&lane), requests, notices);
@@ -408,6 +412,7 @@ impl Lane {
             stamp,
             dress,
             armed,
+            noted_bytes,
             ..
         } = &mut *state;
         let seq = shared.with_outbox(|outbox| {
@@ -430,6 +435,8 @@ impl Lane {
             }
             Ok::<_, Refusal>(seq)
         })?;
+        let bytes_max = shared.options.retained_bytes_max;
+        shared.sources.bound(bytes_max, sender, noted_bytes);
         let is_late = sender.poll_timeout().is_some_and(|due| due < *armed);
         drop(state);
         if is_late {
@@ -442,5 +449,12 @@ impl Lane {
         let now = self.client.shared().clock.now();
         self.state().sender.close(now);
         self.has_changed.notify_one();
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let noted = self.state().noted_bytes;
+        self.client.shared().sources.end(noted);
     }
 }

@@ -155,6 +155,13 @@ impl Lane {
                 push_plain(outbox, &self.name_subject, &claim.to_json());
             }
         });
+        // What was too old is forgotten by now.
+        let State {
+            sender,
+            noted_bytes,
+            ..
+        } = &mut *state;
+        shared.sources.note(sender, noted_bytes);
     }
 
     /// Notes in the file, if there is one, that the run has ended.
@@ -206,7 +213,7 @@ impl Lane {
         let State {
             sender, repairing, ..
         } = &mut *state;
-        let mut repairs = shared.repairs();
+        let mut repairs = shared.sources.repairs();
         shared.with_outbox(|outbox| {
             let taken = outbox
                 .published()

@@ -317,6 +317,11 @@ impl Sender {
         }
     }
 
+    /// Forgets the oldest messages until so many bytes are free, unless none may be forgotten.
+    pub fn forget(&mut self, bytes: usize) {
+        self.retention.forget(bytes);
+    }
+
     /// A connection is up and the source listens for requests on it.
     pub fn handle_connected(&mut self, now: Duration) {
         self.is_connected = true;
@@ -466,6 +471,12 @@ impl Sender {
     #[must_use]
     pub const fn trail(&self) -> u64 {
         self.retention.trail()
+    }
+
+    /// Bytes of subjects, headers and payloads that are retained.
+    #[must_use]
+    pub fn retained_bytes(&self) -> usize {
+        self.retention.bytes()
     }
 
     /// Counts so far.
