@@ -421,18 +421,21 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
             core.session.handle_op(number, now, &op, &mut cell.outbox)
         };
         link.buffer.advance(frame.len());
-        match heard {
-            Heard::Pong(number) => answered = Some(number),
-            // The first one, one after a loss, or one that takes over.
-            Heard::Connected(_) => shared.note_info(&core),
-            Heard::Nothing => {}
+        // The first one, one after a loss, or one that takes over.
+        let is_connected = matches!(heard, Heard::Connected(_));
+        if is_connected {
+            shared.note_info(&core);
+        }
+        if let Heard::Pong(number) = heard {
+            answered = Some(number);
         }
         if frame.kind() == OpKind::Info {
             shared.note_info(&core);
         }
         *chatter = chatter.saturating_add(1);
         is_receiving = core.session.is_receiving(number);
-        if core.session.has_news() || *chatter >= CHATTER_MAX {
+        // The outbox is for another link from now on.
+        if is_connected || core.session.has_news() || *chatter >= CHATTER_MAX {
             break true;
         }
     };

@@ -213,7 +213,9 @@ impl Client {
     /// [`ErrorKind::ServerAddr`]; the servers are as before then.
     pub fn set_servers(&self, servers: &str) -> Result<(), Error> {
         let servers = ServerAddr::parse_list(servers)?;
-        self.shared().core().session.set_servers(servers);
+        let shared = self.shared();
+        let now = shared.clock.now();
+        shared.with_both(|core, _| core.session.set_servers(servers, now));
         Ok(())
     }
 

@@ -316,6 +316,9 @@ impl ConnectOptions {
     /// Says how long to wait before a dial, in place of the pauses of [`Self::redial`] from the second
     /// pass over the servers on. Its argument is the number of dials that the outage has seen; less
     /// than 1 ms is taken for 1 ms. Default: none.
+    ///
+    /// The function has to return at once, and a call of the client's own methods from within never
+    /// returns.
     #[must_use]
     pub fn redial_delay(mut self, delay: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Self {
         self.redial_delay = Some(Callback::new(Arc::new(delay)));
@@ -340,6 +343,9 @@ impl ConnectOptions {
     /// Chooses the server to dial: gets the pool in its order and what the last server said about
     /// itself, and returns an index into the pool. `None`, or an index beyond it, means the first,
     /// which was left alone longest. Default: the first.
+    ///
+    /// To move away from a server that is about to stop, the list has the others only. The function
+    /// has to return at once, and a call of the client's own methods from within never returns.
     #[must_use]
     pub fn select_server(
         mut self,

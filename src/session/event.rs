@@ -14,7 +14,8 @@ use super::tls_error::TlsError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The handshake is complete and subscriptions are restored.
+    /// The handshake is complete, and the server has read the subscriptions and what waited to be
+    /// published. A connection that is lost before is told by [`Event::Disconnected`] alone.
     Connected {
         /// Where to.
         server: ServerAddr,
@@ -134,7 +135,9 @@ pub struct Moved {
     pub generation: u64,
     /// Messages written to the old server that it did not confirm before it was gone.
     pub in_doubt: u64,
-    /// Messages that came from both servers and were told once.
+    /// Messages that came from both servers and were told once: alike in subscription, subject, reply
+    /// subject, headers and payload. Of messages that repeat each other so, one may be among them that
+    /// came once, if the old server ended before its time.
     pub copies: u64,
 }
 
@@ -153,7 +156,8 @@ pub enum LinkError {
     Closed,
     /// The handshake took longer than the connect timeout.
     HandshakeTimeout,
-    /// Nothing came for two ping intervals.
+    /// The server was asked and did not answer for one ping interval more than PINGs may be
+    /// unanswered, or for ten times as long while it said something else.
     Stale,
     /// The server's bytes are not the protocol.
     Frame(FrameError),
@@ -209,7 +213,7 @@ impl fmt::Display for LinkError {
             Self::HandshakeTimeout => {
                 out.write_str("handshake took longer than the connect timeout")
             }
-            Self::Stale => out.write_str("nothing came from the server for two ping intervals"),
+            Self::Stale => out.write_str("server does not answer"),
             Self::Frame(error) => fmt::Display::fmt(error, out),
             Self::InfoMissing => out.write_str("server did not begin with INFO"),
             Self::InfoMalformed(text) => write!(out, "INFO is malformed: {text}"),

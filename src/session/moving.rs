@@ -1,8 +1,8 @@
 //! Moves a session to another server before the old one ends.
 //!
 //! ```text
-//!   old link   ...messages... PING . PONG ...messages... . . . . . . PING . PONG  hang
-//!   new link                           SUBs PING . PONG . (messages are held) . . then they are told
+//!   old link   ...messages... PING . PONG ...messages... . . . . . . . . . . PING . PONG  hang
+//!   new link                           SUBs PING . PONG . (messages are held) PING . PONG . then they are told
 //!                                                    |<--- overlap --->|
 //! ```
 //!
@@ -17,8 +17,11 @@
 //! link's member while it left is not told by anybody, as whenever a member leaves its group.
 //!
 //! Two messages are taken for copies of one when subscription, subject, reply, headers and payload
-//! are the same. Publishers that repeat themselves to the byte within the overlap may thus lose one
-//! of two such messages.
+//! are the same. Of messages that repeat each other to the byte, what the old link told in the first
+//! half of the overlap and before is no reason to swallow what the new one got behind its second PONG:
+//! such a message need not have a copy, since servers of the cluster may not yet have known the new
+//! one. From then on both links get each message, and pairs are exact. If the old server ends before
+//! all that, a repeated message may be lost, since otherwise copies would be told twice.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -46,6 +49,8 @@ pub(crate) struct Move {
     /// When the new server is to know the subscriptions, come what may; none once it was asked.
     asks_at: Option<Duration>,
     is_registered: bool,
+    /// When the first half of the overlap is over, until it is.
+    half_at: Option<Duration>,
     /// Whether the old server has confirmed what was published to it.
     is_confirmed: bool,
     /// Answers that the old server owes to PINGs out of the outbox.
@@ -53,13 +58,16 @@ pub(crate) struct Move {
     pongs_sent: u32,
     deadline: Duration,
     in_doubt: u64,
-    /// What the old link told since the new server knows our subscriptions, and before.
+    /// What the old link told since the first half of the overlap is over, and before.
     seen: HashMap<u128, u32>,
     seen_early: HashMap<u128, u32>,
     remembered: usize,
     held: Vec<Message>,
-    /// How many of them came while the old server was telling all there was.
-    held_in_overlap: usize,
+    /// How many of them came in the first half of the overlap: servers that get to know us may send
+    /// a message twice.
+    held_early: usize,
+    /// How many came before the new server answered that nothing of the overlap is under way.
+    held_in_overlap: Option<usize>,
     held_bytes: usize,
     /// The outbox's last PING that the new server answered while the old one had not said all.
     held_pong: Option<u64>,
@@ -72,11 +80,23 @@ enum Stage {
     /// The new server, then its cluster, gets to know where we are. Without a moment: the new server
     /// has not yet answered the PING behind our subscriptions.
     Overlapping { until: Option<Duration> },
+    /// The new server was asked, with this PING, for what is under way from it.
+    Settling { ping: u64 },
     /// The old server was asked whether it has said all.
     Leaving,
     /// The old link is gone; until this PING of the new one is answered, and for as long as an overlap,
     /// copies may come: the new server may hear of a message later than the old one did.
     Echoing { ping: Option<u64>, until: Duration },
+}
+
+/// What makes a message a copy of what the old link told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Once for each time that it was told.
+    ByCount,
+    /// However often: a server that gets to know the subscriptions of a queue group beside plain ones
+    /// may send a message twice.
+    AtAll,
 }
 
 /// What becomes of a message.
@@ -119,6 +139,7 @@ impl Move {
             stage: Stage::Overlapping { until: None },
             asks_at: Some(asks_at),
             is_registered: false,
+            half_at: None,
             is_confirmed: false,
             pings_owed,
             pongs_sent: 0,
@@ -128,7 +149,8 @@ impl Move {
             seen_early: HashMap::new(),
             remembered: 0,
             held: Vec::new(),
-            held_in_overlap: 0,
+            held_early: 0,
+            held_in_overlap: None,
             held_bytes: 0,
             held_pong: None,
             copies: 0,
@@ -143,7 +165,7 @@ impl Move {
             return Verdict::Tell(message);
         }
         if matches!(self.stage, Stage::Echoing { .. }) {
-            return if self.is_copy(&message, false) {
+            return if self.is_copy(&message, Told::ByCount) {
                 Verdict::Keep
             } else {
                 Verdict::Tell(message)
@@ -167,10 +189,11 @@ impl Move {
             return false;
         }
         self.is_registered = true;
-        self.seen_early = std::mem::take(&mut self.seen);
         if let Stage::Overlapping { until } = &mut self.stage {
             let end = now.saturating_add(overlap);
             *until = Some(end);
+            let half = overlap.checked_div(2).unwrap_or_default();
+            self.half_at = Some(now.saturating_add(half));
             self.deadline = end.saturating_add(patience);
         }
         true
@@ -195,7 +218,9 @@ impl Move {
         }
         match self.stage {
             Stage::Leaving => OldPong::HasSaidAll,
-            Stage::Overlapping { .. } | Stage::Echoing { .. } => OldPong::Nothing,
+            Stage::Overlapping { .. } | Stage::Settling { .. } | Stage::Echoing { .. } => {
+                OldPong::Nothing
+            }
         }
     }
 
@@ -210,32 +235,59 @@ impl Move {
         self.deadline = self.deadline.max(deadline);
     }
 
-    /// Returns true when the overlap is over and the old server is to be asked whether it has said
-    /// all.
-    pub(crate) fn handle_timeout(&mut self, now: Duration) -> bool {
-        match self.stage {
-            Stage::Overlapping { until: Some(until) } if now >= until && self.is_confirmed => {
-                self.stage = Stage::Leaving;
-                self.held_in_overlap = self.held.len();
-                true
+    /// Sends a PING to the new server with `ask_new` when the overlap is over. Returns true when the
+    /// old server is to be asked whether it has said all.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Duration,
+        ask_new: impl FnOnce() -> Option<u64>,
+    ) -> bool {
+        if let Some(half_at) = self.half_at.take_if(|half_at| now >= *half_at) {
+            if let Stage::Overlapping { until: Some(until) } = &mut self.stage {
+                // The second half is whole, however late we are.
+                let half = until.saturating_sub(half_at);
+                *until = (*until).max(now.saturating_add(half));
             }
-            Stage::Overlapping { .. } | Stage::Leaving | Stage::Echoing { .. } => false,
+            self.seen_early = std::mem::take(&mut self.seen);
+            self.held_early = self.held.len();
         }
+        if let Stage::Overlapping { until: Some(until) } = self.stage
+            && now >= until
+            && self.is_confirmed
+            && let Some(ping) = ask_new()
+        {
+            self.stage = Stage::Settling { ping };
+        }
+        // Nothing is read from the new server then, and no answer either.
+        let is_stuck = self.is_full() && matches!(self.stage, Stage::Settling { .. });
+        if is_stuck {
+            self.stage = Stage::Leaving;
+        }
+        is_stuck
     }
 
     /// The old link is gone. Returns what was held, without the copies.
     pub(crate) fn handle_old_gone(&mut self, ping: Option<u64>, until: Duration) -> Vec<Message> {
         self.stage = Stage::Echoing { ping, until };
         self.held_bytes = 0;
-        let in_overlap = self.held_in_overlap;
         let mut held = std::mem::take(&mut self.held);
+        let mut rest = held.split_off(self.held_in_overlap.unwrap_or_default());
         let mut index = 0_usize;
         held.retain(|message| {
             index = index.saturating_add(1);
-            !self.is_copy(message, index <= in_overlap)
+            let told = if index <= self.held_early {
+                Told::AtAll
+            } else {
+                Told::ByCount
+            };
+            !self.is_copy(message, told)
         });
-        // What has no copy after a whole overlap came before the new server knew our subscriptions.
-        self.seen_early = HashMap::new();
+        if self.held_in_overlap.is_some() {
+            // What has no copy by now came before the cluster knew where we are.
+            self.seen_early = HashMap::new();
+        }
+        rest.retain(|message| !self.is_copy(message, Told::ByCount));
+        held.append(&mut rest);
         held
     }
 
@@ -249,9 +301,16 @@ impl Move {
     }
 
     /// The new server answered the outbox's PING with this number: what came before the answer is
-    /// held, or the old server is still to tell it.
-    pub(crate) const fn hold_pong(&mut self, number: u64) {
+    /// held, or the old server is still to tell it. Returns true when the old server is to be asked
+    /// whether it has said all.
+    pub(crate) fn hold_pong(&mut self, number: u64) -> bool {
         self.held_pong = Some(number);
+        let is_settled = matches!(self.stage, Stage::Settling { ping } if number >= ping);
+        if is_settled {
+            self.held_in_overlap = Some(self.held.len());
+            self.stage = Stage::Leaving;
+        }
+        is_settled
     }
 
     /// Takes what [`Move::hold_pong`] got last.
@@ -277,23 +336,26 @@ impl Move {
 
     /// When to call [`Move::handle_timeout`]; the old link's end is not waited for after it.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        match self.stage {
-            Stage::Overlapping { until: Some(until) } if self.is_confirmed => {
-                Some(until.min(self.deadline))
-            }
-            Stage::Overlapping { .. } | Stage::Leaving => {
-                Some(self.asks_at.unwrap_or(self.deadline).min(self.deadline))
-            }
-            Stage::Echoing { ping: None, until } => Some(until),
-            Stage::Echoing { ping: Some(_), .. } => None,
-        }
+        let due = match self.stage {
+            Stage::Echoing { ping: None, until } => return Some(until),
+            Stage::Echoing { ping: Some(_), .. } => return None,
+            Stage::Settling { .. } if self.is_full() => Some(Duration::ZERO),
+            Stage::Overlapping { until } if self.is_confirmed => until.or(self.asks_at),
+            Stage::Overlapping { .. } | Stage::Settling { .. } | Stage::Leaving => self.asks_at,
+        };
+        let due = due.into_iter().chain(self.half_at);
+        due.min()
+            .map(|due| due.min(self.deadline))
+            .or(Some(self.deadline))
     }
 
     /// The old link, while it serves.
     pub(crate) const fn old_link(&self) -> Option<u64> {
         match self.stage {
             Stage::Echoing { .. } => None,
-            Stage::Overlapping { .. } | Stage::Leaving => Some(self.old_link),
+            Stage::Overlapping { .. } | Stage::Settling { .. } | Stage::Leaving => {
+                Some(self.old_link)
+            }
         }
     }
 
@@ -347,12 +409,10 @@ impl Move {
         }
     }
 
-    /// Whether the old link has told it, once for each copy. While the old server was telling all
-    /// there was, whatever it told at all is a copy: a server that gets to know the subscriptions of
-    /// a queue group beside plain ones may send a message twice.
-    fn is_copy(&mut self, message: &Message, is_in_overlap: bool) -> bool {
+    /// Whether the old link has told it.
+    fn is_copy(&mut self, message: &Message, told: Told) -> bool {
         let fingerprint = self.fingerprint(message);
-        let is_meant = |count: &&mut u32| **count > 0 || is_in_overlap;
+        let is_meant = |count: &&mut u32| **count > 0 || told == Told::AtAll;
         let newest = self.seen.get_mut(&fingerprint).filter(is_meant);
         let early = self.seen_early.get_mut(&fingerprint).filter(is_meant);
         let Some(count) = newest.or(early) else {

@@ -13,10 +13,17 @@ use super::redial::RedialOptions;
 use super::server_addr::ServerAddr;
 
 /// Chooses the server to dial: gets the pool in its order and what the last server said about
-/// itself, and returns an index into the pool. `None`, or an index beyond it, means the first.
+/// itself, and returns an index into the list. `None`, or an index beyond it, means the first. To move
+/// away from a server that is about to stop, the list has the others only, without those that are
+/// about to stop themselves if there is any else.
+///
+/// It runs in the midst of the client's work: it has to return at once, and a call of the client's
+/// own methods from within never returns.
 pub type SelectServer = dyn Fn(&[ServerAddr], &ServerInfo) -> Option<usize> + Send + Sync;
 
 /// Says how long to wait before a dial, from the number of dials that this outage has seen.
+///
+/// It has to return at once, and a call of the client's own methods from within never returns.
 pub type RedialDelay = dyn Fn(u64) -> Duration + Send + Sync;
 
 /// A function of the program's, shared by clones.
@@ -58,7 +65,7 @@ pub struct SessionOptions {
     pub discovers_servers: bool,
     /// Chooses among the pool. Default none: the one that was left alone longest.
     pub select_server: Option<Callback<SelectServer>>,
-    /// Credentials for servers whose URL has none.
+    /// Credentials for servers whose URL has none. Default none.
     pub auth: Auth,
     /// The name that server monitoring shows. Default none.
     pub name: Option<String>,
@@ -85,9 +92,9 @@ pub struct SessionOptions {
     pub connect_timeout: Duration,
     /// Whether the first connect goes on as a reconnect does when no server answers. Default false.
     pub retries_first_connect: bool,
-    /// When to ping.
+    /// When to ping. Default as [`KeepaliveOptions`] says.
     pub keepalive: KeepaliveOptions,
-    /// When to dial again.
+    /// When to dial again. Default as [`RedialOptions`] says.
     pub redial: RedialOptions,
     /// Replaces the pauses of `redial` from the second pass over the servers on. Default none.
     pub redial_delay: Option<Callback<RedialDelay>>,
@@ -95,7 +102,11 @@ pub struct SessionOptions {
     /// connection. Default false: it is gone.
     pub restores_refused: bool,
     /// How long two connections overlap when the session moves away from a server in lame duck
-    /// mode. Default 250 ms: time for the new server to tell its cluster what we subscribe to.
+    /// mode. Default 250 ms: half of it is for the new server to tell its cluster what we subscribe
+    /// to, half for messages on their way through the cluster. Where that takes longer, or the old
+    /// server ends sooner, a message may be told twice, and of two that are the same to the byte one
+    /// may be taken for a copy. Of a queue group's messages few may be lost, as whenever a member
+    /// leaves its group.
     pub move_overlap: Duration,
 }
 

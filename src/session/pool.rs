@@ -10,7 +10,7 @@ use crate::wire::handshake::ServerInfo;
 use super::options::{Callback, SelectServer};
 use super::server_addr::ServerAddr;
 
-/// Servers in the pool at most; what INFO names beyond it is left out.
+/// Servers up to which the pool takes what INFO names; those that it was given all stay.
 const SERVERS_MAX: usize = 1_024;
 
 /// Refusals of the same credentials by one server, in the same words, after which the session ends.
@@ -103,15 +103,26 @@ impl Pool {
 
     /// The server to dial now; it goes to the end of the queue. `None` when there is none.
     pub(crate) fn next(&mut self, info: &ServerInfo) -> Option<ServerAddr> {
-        let index = self.selected(info).unwrap_or(0);
+        let all: Vec<usize> = (0..self.servers.len()).collect();
+        let index = self.selected(&all, info)?;
         self.rotate(index)
     }
 
-    /// A server other than `current` to move to; `None` when every other is about to stop, too.
-    pub(crate) fn next_other(&mut self, current: &ServerAddr) -> Option<ServerAddr> {
-        let is_other =
-            |server: &Server| !server.is_leaving && server.addr.place() != current.place();
-        let index = self.servers.iter().position(is_other)?;
+    /// A server other than `current` to move to; `None` when there is no other.
+    ///
+    /// One that was about to stop itself when we left it comes last: it may have come back, which
+    /// servers that name no others do not tell.
+    pub(crate) fn next_other(
+        &mut self,
+        current: &ServerAddr,
+        info: &ServerInfo,
+    ) -> Option<ServerAddr> {
+        let others = self.servers.iter().enumerate();
+        let others = others.filter(|(_, server)| server.addr.place() != current.place());
+        let (left, staying): (Vec<_>, Vec<_>) = others.partition(|(_, server)| server.is_leaving);
+        let others = if staying.is_empty() { left } else { staying };
+        let others: Vec<usize> = others.into_iter().map(|(index, _)| index).collect();
+        let index = self.selected(&others, info)?;
         self.rotate(index)
     }
 
@@ -188,10 +199,17 @@ impl Pool {
         }));
     }
 
-    fn selected(&self, info: &ServerInfo) -> Option<usize> {
-        let select = self.select.as_ref()?;
-        let index = (select.function())(&self.servers(), info)?;
-        (index < self.servers.len()).then_some(index)
+    /// The one that the program chooses among these, or the first of them.
+    fn selected(&self, among: &[usize], info: &ServerInfo) -> Option<usize> {
+        let first = among.first().copied();
+        let Some(select) = &self.select else {
+            return first;
+        };
+        let servers = among.iter().filter_map(|index| self.servers.get(*index));
+        let addrs: Vec<ServerAddr> = servers.map(|server| server.addr.clone()).collect();
+        let chosen = (select.function())(&addrs, info);
+        let chosen = chosen.and_then(|index| among.get(index).copied());
+        chosen.or(first)
     }
 
     fn rotate(&mut self, index: usize) -> Option<ServerAddr> {
@@ -273,30 +291,45 @@ mod tests {
         assert_eq!(hosts(&pool("a,b,c,d")), "a b c d");
     }
 
+    /// Two more are dialed to move away from `current`.
+    fn others(pool: &mut Pool, current: &ServerAddr) -> String {
+        let mut other = || pool.next_other(current, &ServerInfo::default());
+        let others: Vec<String> = [other(), other()]
+            .iter()
+            .flatten()
+            .map(|addr| addr.host().to_owned())
+            .collect();
+        others.join(" ")
+    }
+
     #[test]
-    fn a_server_that_is_about_to_stop_is_not_moved_to() {
-        let mut pool = pool("a,b");
-        let current = pool.next(&ServerInfo::default()).unwrap();
-        let other = pool.next_other(&current).unwrap();
-        assert_eq!(other.host(), "b");
-        pool.note_leaving(&current);
-        assert_eq!(pool.next_other(&other), None);
-        pool.note_success(&current);
-        assert_eq!(pool.next_other(&other), Some(current));
+    fn a_server_that_is_about_to_stop_is_moved_to_only_for_want_of_another() {
+        let mut pool = pool("a,b,c");
+        let a = pool.next(&ServerInfo::default()).unwrap();
+        let b = pool.next(&ServerInfo::default()).unwrap();
+        pool.note_leaving(&a);
+        assert_eq!(others(&mut pool, &b), "c c");
+        let c = pool.next_other(&b, &ServerInfo::default()).unwrap();
+        pool.note_leaving(&c);
+        assert_eq!(others(&mut pool, &b), "a c");
+        pool.note_success(&a);
+        assert_eq!(others(&mut pool, &b), "a a");
+        pool.replace(vec![b.clone()]);
+        assert_eq!(pool.next_other(&b, &ServerInfo::default()), None);
     }
 
     #[test]
     fn a_server_that_was_about_to_stop_and_is_named_again_may_be_moved_to() {
-        let mut pool = pool("a,b");
-        let current = pool.next(&ServerInfo::default()).unwrap();
-        pool.note_leaving(&current);
-        pool.discover(&current, &urls("a:4222 b:4222"));
-        let other = pool.next_other(&current).unwrap();
-        assert_eq!(pool.next_other(&other), None, "not by its own words");
-        pool.discover(&other, &urls("b:4222"));
-        assert_eq!(pool.next_other(&other), None);
-        pool.discover(&other, &urls("a:4222 b:4222"));
-        assert_eq!(pool.next_other(&other), Some(current));
+        let mut pool = pool("a,b,c");
+        let a = pool.next(&ServerInfo::default()).unwrap();
+        let b = pool.next(&ServerInfo::default()).unwrap();
+        pool.note_leaving(&a);
+        pool.discover(&a, &urls("a:4222 b:4222"));
+        assert_eq!(others(&mut pool, &b), "c c", "not by its own words");
+        pool.discover(&b, &urls("b:4222"));
+        assert_eq!(others(&mut pool, &b), "c c");
+        pool.discover(&b, &urls("a:4222 b:4222"));
+        assert_eq!(others(&mut pool, &b), "a c");
     }
 
     #[test]
@@ -310,6 +343,9 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(pool.next(&ServerInfo::default()).unwrap().host(), "c");
         }
+        let a = ServerAddr::parse_list("a").unwrap().remove(0);
+        let other = pool.next_other(&a, &ServerInfo::default()).unwrap();
+        assert_eq!(other.host(), "c");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use super::options::{Callback, RedialDelay};
 /// Bounds of the pause between passes over the server list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedialOptions {
-    /// The shortest pause. Default 10 ms.
+    /// The shortest pause before it is drawn: each is between half of what it would be and all of it,
+    /// so the shortest of all is half of this. Default 10 ms.
     pub pause_min: Duration,
-    /// The longest pause. Default 4 s.
+    /// The longest pause; at least half of it in a long outage. Default 4 s.
     pub pause_max: Duration,
     /// Dials in one outage, over all servers together, after which the session ends. `Some(0)`: a
     /// lost connection ends it. `None` (default): it never gives up. The first connect is not

@@ -28,6 +28,8 @@ pub(crate) struct Subscriptions {
     overdue: Vec<u64>,
     /// Whether two connections serve them.
     is_moving: bool,
+    /// Whether the connection moved to was asked for them all and has not answered.
+    is_asking: bool,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Subscriptions {
             restores_refused,
             overdue: Vec::new(),
             is_moving: false,
+            is_asking: false,
         }
     }
 
@@ -215,9 +218,7 @@ impl Subscriptions {
     /// A refused subscription is gone, unless it is to be tried again on the next connection.
     pub(crate) fn handle_error(&mut self, text: &[u8], pings_answered: u64) -> Option<Refused> {
         let (sid, mut refusal) = if ServerError::new(text) == ServerError::TooManySubscriptions {
-            let next_ping = pings_answered.saturating_add(1);
-            let is_asked = |(ping, _): &&(u64, u64)| *ping == next_ping;
-            let (_, sid) = *self.unconfirmed.iter().find(is_asked)?;
+            let sid = self.take_unconfirmed(pings_answered)?;
             let refusal = Refusal {
                 kind: RefusalKind::TooManySubscriptions,
                 subject: self.filter(sid)?.to_owned(),
@@ -245,6 +246,20 @@ impl Subscriptions {
             self.table.remove(sid);
         }
         Some(Refused::Subscription { mailbox, refusal })
+    }
+
+    /// The subscription that was one too many.
+    ///
+    /// A server that is asked for all of them refuses the last ones.
+    fn take_unconfirmed(&mut self, pings_answered: u64) -> Option<u64> {
+        let next_ping = pings_answered.saturating_add(1);
+        let asked = self.unconfirmed.iter().enumerate();
+        let asked = asked.filter(|(_, (ping, sid))| {
+            let is_meant = *ping == next_ping || (self.is_asking && *ping > next_ping);
+            is_meant && self.table.get(*sid).is_some()
+        });
+        let (index, _) = asked.max_by_key(|(_, (_, sid))| self.table.index(*sid))?;
+        self.unconfirmed.remove(index).map(|(_, sid)| sid)
     }
 
     /// The oldest subscription that the server can mean.
@@ -288,7 +303,9 @@ impl Subscriptions {
     /// The server counts a maximum from the SUB, so the new one is what remains.
     pub(crate) fn replay(&mut self) -> Vec<u8> {
         self.overdue.clear();
+        self.unconfirmed.clear();
         let mut lines = self.restore();
+        self.is_asking = false;
         lines.extend_from_slice(&self.settle());
         lines
     }
@@ -303,9 +320,9 @@ impl Subscriptions {
     /// connection serves them, too, the server would count messages that come twice.
     /// [`Subscriptions::settle`] tells them.
     pub(crate) fn restore(&mut self) -> Vec<u8> {
-        self.unconfirmed.clear();
         self.searched = 0;
         self.is_moving = true;
+        self.is_asking = true;
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter_mut() {
             if let Some(rare) = &mut entry.rare {
@@ -319,6 +336,11 @@ impl Subscriptions {
             encode::subscribe_again(&mut lines, &entry.interest, sid);
         }
         lines
+    }
+
+    /// The connection moved to has answered for all of them.
+    pub(crate) const fn note_registered(&mut self) {
+        self.is_asking = false;
     }
 
     /// The lines that tell what is left of the maximums, and end the subscriptions that have had

@@ -426,7 +426,7 @@ async fn a_queued_message_that_the_next_server_finds_too_large_is_in_doubt_and_n
     rig.client.publish("p", vec![b'x'; 2_000]).await.unwrap();
     rig.client.publish("p", "small").await.unwrap();
     rig.proxy.lead_to(small.address());
-    rig.comes_up().await;
+    rig.proxy.refuse(false);
     let (reason, in_doubt) = rig.disconnected().await;
     assert_eq!(
         reason,

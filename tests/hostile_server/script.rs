@@ -290,6 +290,8 @@ impl Rig {
 
     async fn is_back(&mut self, context: &str) {
         assert_eq!(self.peer.hear_line().await, b"SUB a 1\r\n", "{context}");
+        assert_eq!(self.peer.hear_line().await, b"PING\r\n", "{context}");
+        self.peer.say(b"PONG\r\n").await;
         let event = self.event(context).await;
         assert!(
             matches!(event, Event::Connected { .. }),

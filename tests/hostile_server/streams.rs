@@ -83,6 +83,8 @@ async fn bytes_that_come_one_at_a_time_mean_the_same() {
     rig.peer.hear_introduction().await;
     rig.peer.say_bytewise(b"PONG\r\n").await;
     assert_eq!(rig.peer.hear_line().await, b"SUB a 1\r\n");
+    assert_eq!(rig.peer.hear_line().await, b"PING\r\n");
+    rig.peer.say_bytewise(b"PONG\r\n").await;
     assert!(matches!(
         rig.event("bytewise").await,
         Event::Connected { .. }

@@ -58,6 +58,8 @@ pub(crate) struct Account {
     fates: Vec<Fate>,
     taken: u64,
     written: BTreeMap<u64, Written>,
+    /// What was published before each link began to serve.
+    entered_published: Vec<u64>,
     /// Links in the order in which they began to serve.
     pub(crate) entered: Vec<u64>,
     /// What was published before each flush, and what was draining.
@@ -159,6 +161,7 @@ impl Account {
 
     pub(crate) fn note_entered(&mut self, link: u64, generation: u64) {
         self.entered.push(link);
+        self.entered_published.push(self.published());
         assert_eq!(self.entered.len() as u64, generation);
     }
 
@@ -200,7 +203,15 @@ impl Account {
     pub(crate) fn note_event(&mut self, event: &Event) {
         match event {
             Event::Connected { generation, .. } => {
-                assert_eq!(*generation, self.entered.len() as u64);
+                assert!(*generation <= self.entered.len() as u64);
+                let index = usize::try_from(*generation).expect("few") - 1;
+                for number in 1..=self.entered_published[index] {
+                    let fate = fate(&mut self.fates, number);
+                    assert!(
+                        fate.has_arrived || fate.is_in_doubt,
+                        "connected is told and message {number} has not arrived"
+                    );
+                }
                 self.connects += 1;
             }
             Event::Disconnected { in_doubt, .. } => {

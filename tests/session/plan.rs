@@ -247,7 +247,7 @@ impl World {
         let second = self.some_server();
         let list = format!("{scheme}://s{first},{scheme}://s{second}");
         let list = ServerAddr::parse_list(&list).expect("addresses");
-        self.owner.session.set_servers(list);
+        self.owner.session.set_servers(list, self.owner.now);
     }
 
     /// A server says that it is about to stop, and does so later.

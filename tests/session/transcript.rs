@@ -171,7 +171,8 @@ impl Run {
         if word == "servers" {
             let servers = ServerAddr::parse_list(rest).map_err(|error| error.to_string())?;
             if let Some(owner) = &mut self.owner {
-                owner.session.set_servers(servers);
+                owner.session.set_servers(servers, owner.now);
+                owner.act();
                 return Ok(());
             }
             self.options.servers = servers;

@@ -537,8 +537,9 @@ impl World {
         let most = OUTBOX.pending_bytes_max + FRAME_BYTES_MAX;
         self.account.check(&owner.session, &owner.outbox, most);
         let keepalive = self.options.keepalive;
-        // One more behind a move, which confirms that no copy can come.
-        let pings_max = self.account.flushes.len() + keepalive.pings_out_max as usize + 1;
+        // One behind what a connection begins with, and one behind a move, which confirms that no copy
+        // can come.
+        let pings_max = self.account.flushes.len() + keepalive.pings_out_max as usize + 2;
         let pings = owner.outbox.pings_out();
         assert!(pings <= pings_max, "{pings} PINGs are out");
         let Some(link) = owner.session.writing_link() else {

@@ -29,6 +29,7 @@ impl Session {
             return;
         };
         self.abandon_move();
+        self.restoring = None;
         let reason = current.last_refusal.unwrap_or(reason);
         let in_doubt = outbox.close();
         self.is_leaving = false;

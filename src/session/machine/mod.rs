@@ -52,6 +52,9 @@ pub struct Session {
     opening: Option<Handshake>,
     current: Option<Connection>,
     moving: Option<Move>,
+    /// What is told of the connection once this PING is answered.
+    restoring: Option<Event>,
+    restored_at: Option<u64>,
     /// The server is about to stop and there is, or will be, another one to move to.
     is_leaving: bool,
     is_closed: bool,
@@ -96,6 +99,8 @@ impl Session {
             opening: None,
             current: None,
             moving: None,
+            restoring: None,
+            restored_at: None,
             is_leaving: false,
             is_closed: false,
             info: ServerInfo::default(),
@@ -129,9 +134,11 @@ impl Session {
         }
     }
 
-    /// Replaces the pool. The connection stays, whether or not its server is among them.
-    pub fn set_servers(&mut self, servers: Vec<ServerAddr>) {
+    /// Replaces the pool. The connection stays, whether or not its server is among them, unless it is
+    /// about to stop: then another is dialed at once.
+    pub fn set_servers(&mut self, servers: Vec<ServerAddr>, now: Duration) {
         self.pool.replace(servers);
+        self.look_for_another(now);
     }
 
     /// The socket is open.

@@ -17,7 +17,7 @@ impl Session {
         self.due = None;
         let server = match &self.current {
             Some(current) => {
-                let server = self.pool.next_other(&current.server)?;
+                let server = self.pool.next_other(&current.server, &self.info)?;
                 self.redial.note_dial();
                 server
             }
@@ -66,7 +66,7 @@ impl Session {
             // It is about to stop as well.
             self.pool.note_leaving(&server);
             self.actions.push_back(Action::Hang { link });
-            self.due = Some(now);
+            self.due = Some(self.redial.due_after_failure(now, self.pool.len()));
             return Heard::Nothing;
         }
         self.pool.note_success(&server);
@@ -85,15 +85,28 @@ impl Session {
             Some(old) => self.begin_move(old, now, outbox),
             None => {
                 outbox.open(self.subscriptions.replay());
-                self.report(Event::Connected {
-                    server,
-                    generation: self.generation,
-                });
+                let generation = self.generation;
+                self.restoring = Some(Event::Connected { server, generation });
+                self.restored_at = if outbox.can_take() {
+                    outbox.ping()
+                } else {
+                    None
+                };
+                self.tell_connected(outbox.pings_answered());
             }
         }
         self.is_leaving = false;
         self.take_over(info, now);
         Heard::Connected(self.generation)
+    }
+
+    /// Tells of the connection once the server has read the subscriptions and what waited for it:
+    /// PINGs up to this number are answered.
+    pub(super) fn tell_connected(&mut self, answered: u64) {
+        let is_restored = self.restored_at.is_none_or(|ping| answered >= ping);
+        if let Some(event) = self.restoring.take_if(|_| is_restored) {
+            self.report(event);
+        }
     }
 
     pub(super) fn handle_failed_dial(

@@ -62,7 +62,11 @@ impl Session {
         match op {
             ServerOp::Pong => match moving.handle_old_pong() {
                 OldPong::OfOutbox => {
-                    return outbox.handle_pong().map_or(Heard::Nothing, Heard::Pong);
+                    let Some(number) = outbox.handle_pong() else {
+                        return Heard::Nothing;
+                    };
+                    self.tell_connected(number);
+                    return Heard::Pong(number);
                 }
                 OldPong::Confirms => {
                     self.ask_new(None, outbox);
@@ -116,7 +120,7 @@ impl Session {
             }
             return self.hang_old(now, outbox);
         }
-        if moving.handle_timeout(now) {
+        if moving.handle_timeout(now, || outbox.ping()) {
             self.send_ping(old, Vec::new());
         }
     }
@@ -190,6 +194,8 @@ impl Session {
     }
 
     pub(super) fn tell_move(&mut self) {
+        // Its PING may have been given up with the server that was left.
+        self.tell_connected(u64::MAX);
         let Some(moving) = &self.moving else {
             return;
         };
@@ -202,7 +208,7 @@ impl Session {
         })));
     }
 
-    fn send_ping(&mut self, link: u64, mut bytes: Vec<u8>) {
+    pub(super) fn send_ping(&mut self, link: u64, mut bytes: Vec<u8>) {
         encode::ping(&mut bytes);
         self.actions.push_back(Action::Send {
             link,

@@ -73,6 +73,7 @@ impl Session {
         if let Some(moving) = &mut self.moving {
             let (overlap, patience) = (self.options.move_overlap, self.options.connect_timeout);
             if moving.handle_registered(now, overlap, patience) {
+                self.subscriptions.note_registered();
                 self.leave_queue_groups();
                 return Heard::Nothing;
             }
@@ -84,9 +85,12 @@ impl Session {
         let Some(number) = outbox.handle_pong() else {
             return Heard::Nothing;
         };
+        self.tell_connected(number);
         if let Some(moving) = &mut self.moving {
-            if moving.old_link().is_some() {
-                moving.hold_pong(number);
+            if let Some(old) = moving.old_link() {
+                if moving.hold_pong(number) {
+                    self.send_ping(old, Vec::new());
+                }
                 return Heard::Nothing;
             }
             if moving.handle_pong(number) {
@@ -106,6 +110,7 @@ impl Session {
             let servers = self.pool.discover(&server, &self.info.connect_urls);
             if !servers.is_empty() {
                 self.report(Event::ServersDiscovered { servers });
+                self.look_for_another(now);
             }
         }
         if self.info.ldm && !self.is_leaving {
