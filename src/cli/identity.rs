@@ -31,11 +31,16 @@ pub(super) struct IdentityArgs {
     /// File with the seed of a user's key [env: NATS_NKEY]
     #[arg(long, global = true, value_name = "FILE")]
     nkey: Option<PathBuf>,
-    /// A user's JWT, with --seed [env: NATS_JWT]
+    /// A user's JWT, with --user-seed [env: NATS_JWT]
     #[arg(long, global = true, value_name = "JWT")]
     jwt: Option<Secret>,
     /// The seed of a user's key [env: NATS_SEED]
-    #[arg(long, global = true, value_name = "SEED")]
+    #[arg(
+        id = "user-seed",
+        long = "user-seed",
+        global = true,
+        value_name = "SEED"
+    )]
     seed: Option<Secret>,
 }
 
@@ -119,7 +124,7 @@ impl IdentityArgs {
                 seed.map(Secret::new)
             }),
         };
-        with_secrets.chosen(["--user", "--token", "--creds", "--nkey", "--seed"])
+        with_secrets.chosen(["--user", "--token", "--creds", "--nkey", "--user-seed"])
     }
 
     /// The one way that is given; `names` are for the user, token, creds, key and seed.
@@ -133,7 +138,7 @@ impl IdentityArgs {
         let seed = match (self.jwt, self.seed) {
             (Some(jwt), Some(seed)) => Some(Identity::Jwt(jwt, seed)),
             (None, Some(seed)) => Some(Identity::Seed(seed)),
-            (Some(_), None) => return Err("--jwt needs --seed".to_owned()),
+            (Some(_), None) => return Err("--jwt needs --user-seed".to_owned()),
             (None, None) => None,
         };
         let ways = [
@@ -230,7 +235,7 @@ mod tests {
         let expected = Identity::Jwt("j".into(), "from the environment".into());
         assert_eq!(flags.identity(everything), Ok(expected));
         let error = flags.identity(|_| None).unwrap_err();
-        assert_eq!(error, "--jwt needs --seed");
+        assert_eq!(error, "--jwt needs --user-seed");
         flags.seed = Some("s".into());
         let expected = Identity::Jwt("j".into(), "s".into());
         assert_eq!(flags.identity(everything), Ok(expected));
