@@ -126,6 +126,49 @@ async fn a_node_killed_under_load_costs_no_sequenced_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_begins_while_its_subscriber_is_between_two_nodes_is_owed_whole() {
+    for binary in servers("a source that begins between two nodes") {
+        let mut cluster = Cluster::start(&binary, NODES, "");
+        let publisher = node(&cluster, 0).await;
+        let subscriber = node(&cluster, 1).await;
+        let mut subscription = subscriber
+            .sequenced_subscriber("load.>")
+            .unwrap()
+            .start()
+            .unwrap();
+        await_interest(&publisher, &subscriber).await;
+        let mut events = subscriber.events();
+        let port = subscriber.server().unwrap().port();
+        let index = cluster.index_of(port);
+        cluster.nodes[index].kill();
+        // Nobody hears its first words: its age alone tells that all of it is owed.
+        let source = publisher
+            .sequenced_publisher("load.>")
+            .unwrap()
+            .start()
+            .unwrap();
+        for number in 0..2_000_u32 {
+            source
+                .publish("load.n", number.to_string().into_bytes())
+                .await
+                .unwrap();
+        }
+        event(&mut events, |event| {
+            matches!(event, Event::Connected { generation: 2, .. })
+        })
+        .await;
+        let mut numbers = BTreeSet::new();
+        while numbers.len() < 2_000 {
+            let number = sequenced_number(&mut subscription).await;
+            assert!(numbers.insert(number), "{number} twice, {}", binary.version);
+        }
+        source.close().await;
+        publisher.close().await;
+        subscriber.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lame_duck_is_left_and_a_plain_subscription_misses_nothing_and_hears_nothing_twice() {
     for binary in servers("lame duck") {
         let cluster = Cluster::start(&binary, NODES, "");

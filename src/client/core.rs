@@ -36,7 +36,7 @@ pub(super) struct Core {
     spare_batches: Vec<Vec<Message>>,
     pub(super) requests: PendingRequests,
     /// Callers that wait for the answers to PINGs.
-    pings: BTreeMap<u64, watch::Sender<bool>>,
+    pings: BTreeMap<u64, watch::Sender<Option<Duration>>>,
     /// Tells whoever drains that a mailbox may be over.
     emptied: Arc<Notify>,
     events: broadcast::Sender<Event>,
@@ -53,7 +53,7 @@ struct Blocked {
 }
 
 /// Becomes true with a PONG; the sender is gone when its connection is.
-pub(super) type Pong = watch::Receiver<bool>;
+pub(super) type Pong = watch::Receiver<Option<Duration>>;
 
 /// Counts of messages that came, in header and payload bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -135,7 +135,7 @@ impl Core {
     }
 
     /// Delivers the messages that waited while the session moved, and the PONGs behind them.
-    pub(super) fn deliver_held(&mut self) {
+    pub(super) fn deliver_held(&mut self, now: Duration) {
         let mut has_any = false;
         while let Some(message) = self.session.poll_message() {
             self.deliver(message);
@@ -145,7 +145,7 @@ impl Core {
             self.hand_over();
         }
         if let Some(number) = self.session.poll_answered() {
-            self.answer_pings(number);
+            self.answer_pings(now, number);
         }
     }
 
@@ -305,17 +305,17 @@ impl Core {
     pub(super) fn await_pong(&mut self, number: u64) -> Pong {
         let answered = self.pings.entry(number);
         answered
-            .or_insert_with(|| watch::Sender::new(false))
+            .or_insert_with(|| watch::Sender::new(None))
             .subscribe()
     }
 
     /// The PING with this number was answered, and so were all before it.
-    pub(super) fn answer_pings(&mut self, number: u64) {
+    pub(super) fn answer_pings(&mut self, now: Duration, number: u64) {
         while let Some(entry) = self.pings.first_entry() {
             if *entry.key() > number {
                 return;
             }
-            entry.remove().send_replace(true);
+            entry.remove().send_replace(Some(now));
         }
     }
 

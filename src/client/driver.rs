@@ -151,7 +151,7 @@ impl Driver {
         let now = self.shared.clock.now();
         self.shared.with_both(|core, outbox| {
             core.session.handle_disconnected(link, now, reason, outbox);
-            core.deliver_held();
+            core.deliver_held(now);
             core.drop_pings(outbox.pings_answered());
         });
         // Without a connection another bound is in force.
@@ -192,7 +192,7 @@ impl Driver {
     fn report(&mut self) {
         let mut core = self.shared.core();
         self.writing = core.session.writing_link().or(self.writing);
-        core.deliver_held();
+        core.deliver_held(self.shared.clock.now());
         drop(core);
         for link in &mut self.links {
             link.is_held = false;
@@ -443,7 +443,7 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
     core.hand_over();
     // After the hand-over: whoever waits for a PONG may rely on what came before it.
     if let Some(number) = answered {
-        core.answer_pings(number);
+        core.answer_pings(now, number);
     }
     Ok(wants_to_act)
 }

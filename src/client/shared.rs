@@ -268,18 +268,22 @@ impl Shared {
 
     /// Waits until the server has read everything queued so far.
     pub(super) async fn flush(&self) -> Result<(), Error> {
-        let answer = self.with_both(|core, outbox| {
+        self.within_request_timeout(self.ping()?).await
+    }
+
+    /// Asks the server to say when it has read everything queued so far.
+    pub(super) fn ping(&self) -> Result<Pong, Error> {
+        self.with_both(|core, outbox| {
             check_pings(outbox)?;
             let number = outbox.ping();
             let number = number.ok_or_else(|| Error::new(ErrorKind::Disconnected))?;
-            Ok::<_, Error>(core.await_pong(number))
-        })?;
-        self.within_request_timeout(answer).await
+            Ok(core.await_pong(number))
+        })
     }
 
     /// Waits for a PONG, at most for the request timeout.
     pub(super) async fn within_request_timeout(&self, mut answer: Pong) -> Result<(), Error> {
-        let answered = answer.wait_for(|is_answered| *is_answered);
+        let answered = answer.wait_for(Option::is_some);
         match tokio::time::timeout(self.options.request_timeout, answered).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Disconnected)),

@@ -312,6 +312,12 @@ impl<M: Weight> Receiver<M> {
         self.subscribed.get_or_insert(now);
     }
 
+    /// Whether [`Receiver::handle_subscribed`] was called.
+    #[must_use]
+    pub const fn is_subscribed(&self) -> bool {
+        self.subscribed.is_some()
+    }
+
     /// The connection is gone. Nothing is asked for and nothing is given up until it is back.
     pub fn handle_disconnected(&mut self, now: Duration) {
         self.disconnected.get_or_insert(now);

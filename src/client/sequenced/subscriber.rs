@@ -17,6 +17,7 @@ use tokio::time::sleep_until;
 
 use crate::client::Refusal;
 use crate::client::clock::Clock;
+use crate::client::core::Pong;
 use crate::client::error::Error;
 use crate::client::inbox;
 use crate::client::mailbox::MailboxStatistics;
@@ -137,7 +138,9 @@ impl SequencedSubscriberBuilder {
         if !matches!(link_seen, Link::Up(_)) {
             receiver.handle_disconnected(now);
         }
+        let confirmation = shared.ping().ok();
         Ok(SequencedSubscriber {
+            confirmation,
             data_sid: *data_sid,
             heartbeat_sid: *heartbeat_sid,
             subscription,
@@ -173,6 +176,8 @@ pub struct SequencedSubscriber {
     filter: Filter,
     inbox: String,
     receiver: Receiver<SequencedMessage>,
+    /// Says when the server has taken the subscription, until it has.
+    confirmation: Option<Pong>,
     link: watch::Receiver<Link>,
     link_seen: Link,
     clock: Clock,
@@ -254,6 +259,7 @@ impl SequencedSubscriber {
     /// Waits for bytes, for time or for the connection, and lets the receiver know.
     async fn advance(&mut self) {
         self.note_link();
+        self.note_confirmation();
         self.note_pause();
         self.ask();
         let due = self.receiver.poll_timeout().unwrap_or(Duration::MAX);
@@ -303,6 +309,8 @@ impl SequencedSubscriber {
 
     fn take_batch(&mut self, count: usize) {
         self.is_over = count == 0;
+        // What is in the batch may be the first sign of a run that began after it.
+        self.note_confirmation();
         let now = self.clock.now();
         let mut batch = std::mem::take(&mut self.batch);
         for message in batch.drain(..) {
@@ -337,6 +345,19 @@ impl SequencedSubscriber {
         }
         if matches!(link, Link::Up(_)) {
             self.receiver.handle_connected(now);
+        }
+    }
+
+    /// Learns when the server had taken the subscription; asks again after a loss.
+    fn note_confirmation(&mut self) {
+        if self.receiver.is_subscribed() {
+            return;
+        }
+        let confirmation = self.confirmation.as_ref();
+        if let Some(at) = confirmation.and_then(|pong| *pong.borrow()) {
+            self.receiver.handle_subscribed(at);
+        } else if confirmation.is_none_or(|pong| pong.has_changed().is_err()) {
+            self.confirmation = self.client.shared().ping().ok();
         }
     }
 
