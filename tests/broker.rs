@@ -248,6 +248,34 @@ async fn carry(carrier: Carrier, delivery: Delivery) {
     closing.abort();
 }
 
+/// Neither its hello nor any other heartbeat comes, and what comes first is not its first message.
+#[tokio::test]
+async fn a_source_that_begins_behind_us_is_owed_from_its_first_number() {
+    let mut faults = rule(Direction::ToClient, |rule| rule.drop = 0.9);
+    let heartbeats = Filter::new("_SEQ.HB.>").unwrap();
+    let mut silence = FaultRule::new(heartbeats, Direction::ToClient);
+    silence.drop = 1.0;
+    faults.rules.push(silence);
+    let (_broker, address) = broker(|options| (options.faults, options.seed) = (faults, 4)).await;
+    let receiver = connect(&address).await;
+    let builder = receiver.sequenced_subscriber("d.x").unwrap();
+    let mut subscriber = builder.start().unwrap();
+    receiver.flush().await.unwrap();
+    let sender = connect(&address).await;
+    let publisher = sender.sequenced_publisher("d.x").unwrap().start().unwrap();
+    for number in 1..=100_u64 {
+        publisher.publish("d.x", number.to_string()).await.unwrap();
+    }
+    let mut seqs = Vec::new();
+    while seqs.last() != Some(&1) {
+        let event = timeout(PATIENCE, subscriber.next()).await;
+        if let SequenceEvent::Message { origin, .. } = event.expect("an event").unwrap() {
+            seqs.push(origin.seq);
+        }
+    }
+    assert!(seqs.len() > 1, "the first message was not lost");
+}
+
 /// What is asked for comes behind what waits already, however long the program takes for that.
 #[tokio::test]
 async fn a_slow_program_loses_nothing_that_waits_for_it() {

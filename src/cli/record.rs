@@ -132,6 +132,9 @@ pub(super) struct SourceSummary {
     duplicates: u64,
     lost: u64,
     undecided: u64,
+    /// Numbers of which nothing proves that they were meant for us.
+    unverifiable: u64,
+    coverage: &'static str,
     ended: bool,
 }
 
@@ -163,6 +166,8 @@ impl Summary {
             duplicates: line.duplicates,
             lost: line.lost,
             undecided: line.undecided,
+            unverifiable: line.unverifiable,
+            coverage: line.coverage.as_str(),
             ended: line.is_ended,
         });
     }
