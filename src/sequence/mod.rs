@@ -21,6 +21,7 @@ mod carrier;
 mod claim;
 mod control;
 mod coverage;
+mod defect;
 mod error;
 mod event;
 mod gaps;
@@ -47,6 +48,9 @@ pub use carrier::{Carried, Carrier, Dressed, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use coverage::Coverage;
+#[cfg(feature = "defects")]
+#[doc(hidden)]
+pub use defect::Defect;
 pub use error::SendError;
 pub use event::{Event, LossReason, Origin};
 #[cfg(feature = "json")]

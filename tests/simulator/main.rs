@@ -15,6 +15,8 @@
     reason = "a test may panic"
 )]
 
+#[cfg(feature = "defects")]
+mod defects;
 mod groups;
 mod hostile;
 mod link;
@@ -177,6 +179,13 @@ fn a_great_many_messages_are_all_accounted_for() {
         "{} messages in {runs} runs, no promise broken",
         messages.into_inner()
     );
+}
+
+/// Every mistake that can be planted breaks a promise that is looked at. Prints which.
+#[cfg(feature = "defects")]
+#[test]
+fn every_planted_defect_is_caught() {
+    defects::run();
 }
 
 /// Nothing that arrives breaks the account, the order or the clock.

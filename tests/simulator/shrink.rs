@@ -47,6 +47,15 @@ pub(super) fn play(seed: u64, plan: Plan) -> World {
     resume_unwind(panic)
 }
 
+/// Plays to the end, and tells nobody how it fails.
+#[cfg(feature = "defects")]
+pub(super) fn attempt_quietly(world: &mut World) -> Result<(), String> {
+    IS_QUIET.set(true);
+    let result = attempt(world);
+    IS_QUIET.set(false);
+    result.map_err(|panic| text(&*panic))
+}
+
 /// Plays to the end.
 pub(super) fn attempt(world: &mut World) -> Result<(), Panic> {
     QUIETER.call_once(|| {

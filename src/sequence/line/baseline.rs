@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::sequence::defect::Defect;
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
@@ -103,7 +104,7 @@ impl<M: Weight> Line<M> {
         let Some(join) = &self.join else {
             return;
         };
-        if self.coverage.is_part() {
+        if self.coverage.is_part() || Defect::NoProof.is_planted() {
             return self.fix_base(around, self.base);
         }
         if around.options.start == Start::Retained {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::jitter::Jitter;
 
 use super::coverage::Coverage;
+use super::defect::Defect;
 use super::event::{Event, LossReason};
 use super::gaps::Gaps;
 use super::heartbeat::Heartbeat;
@@ -216,6 +217,9 @@ impl<M: Weight> Line<M> {
 
     /// The subscription shares its messages with others: no number is owed to it alone.
     pub(super) fn share(&mut self) {
+        if Defect::GroupClaims.is_planted() {
+            return;
+        }
         self.coverage = Coverage::Group;
         self.told_coverage = Coverage::Group;
         self.question = None;
@@ -243,6 +247,8 @@ impl<M: Weight> Line<M> {
             let gap_before = self.gaps.width_before(self.highest);
             self.highest = seq;
             self.settle(around, seq, message, is_repaired, gap_before);
+        } else if is_repaired && Defect::DoubleRepair.is_planted() {
+            self.deliver(around, seq, message, is_repaired, 0);
         } else if let Some(from) = self.gaps.holding(seq) {
             self.win_back(around, from, seq, message, is_repaired);
         } else {
@@ -278,7 +284,9 @@ impl<M: Weight> Line<M> {
         if !self.is_joining() {
             self.question = None;
         }
-        self.advance(around, heartbeat.lead);
+        if !Defect::DeafToTails.is_planted() {
+            self.advance(around, heartbeat.lead);
+        }
         if heartbeat.kind.is_end() {
             self.end = Some(heartbeat.lead);
         }
@@ -299,7 +307,8 @@ impl<M: Weight> Line<M> {
     /// Does what has become due.
     pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_, M>) {
         let now = around.now;
-        if self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
+        let may_retry = !Defect::NoRetry.is_planted();
+        if may_retry && self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
             self.asked = None;
             self.fruitless = self.fruitless.saturating_add(1);
             self.ask_after = now;
@@ -316,7 +325,9 @@ impl<M: Weight> Line<M> {
             let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
             if is_detected && self.coverage.has_claims() {
                 self.lose(around, from, to, LossReason::Missing);
-            } else if now >= deadline && self.coverage.has_claims() {
+            } else if self.coverage.has_claims()
+                && (now >= deadline || Defect::AttemptLimit.is_planted() && self.fruitless > 2)
+            {
                 let is_gone = self.nobody >= NOBODY_MAX;
                 let reason = if is_gone {
                     LossReason::SourceGone
@@ -343,7 +354,9 @@ impl<M: Weight> Line<M> {
     /// Nobody asked for anything for `pause`.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.gaps.shift(pause, now);
-        self.progress = self.progress.saturating_add(pause).min(now);
+        if !Defect::AgingOutage.is_planted() {
+            self.progress = self.progress.saturating_add(pause).min(now);
+        }
     }
 
     /// The connection is back after `away`: waiting did not count meanwhile.
@@ -420,6 +433,9 @@ impl<M: Weight> Line<M> {
 
     /// When a gap that opens now is asked for: late bytes may still fill it.
     fn gap_due(&self, around: &mut Surroundings<'_, M>) -> Duration {
+        if Defect::NoGrace.is_planted() {
+            return around.now;
+        }
         let grace = if self.is_unsettled(around) {
             // Many receivers on one server must not ask in step.
             let scatter = SCATTER_TIME.mul_f64(around.jitter.unit());
@@ -441,6 +457,7 @@ impl<M: Weight> Line<M> {
     /// Gives up the oldest gaps when there are too many.
     fn bound_gaps(&mut self, around: &mut Surroundings<'_, M>) {
         while self.gaps.len() > around.options.gaps_max
+            && !Defect::NoGapBound.is_planted()
             && let Some(gap) = self.gaps.first()
         {
             let (from, to) = (gap.from, gap.to);
@@ -472,7 +489,8 @@ impl<M: Weight> Line<M> {
     }
 
     fn tell_end(&mut self, around: &mut Surroundings<'_, M>) {
-        let Some(last_seq) = self.end.filter(|_| !self.is_end_told && self.is_settled()) else {
+        let is_settled = self.is_settled() || Defect::EarlyEnd.is_planted();
+        let Some(last_seq) = self.end.filter(|_| !self.is_end_told && is_settled) else {
             return;
         };
         self.is_end_told = true;

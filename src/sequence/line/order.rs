@@ -1,6 +1,7 @@
 //! How messages are handed over: at once, or held for the order of their numbers.
 
 use super::{Line, Surroundings};
+use crate::sequence::defect::Defect;
 use crate::sequence::event::{Event, Origin};
 use crate::sequence::receiver::{Delivery, ReceiverOptions, Weight};
 
@@ -74,7 +75,9 @@ impl<M: Weight> Line<M> {
         if let Some(asked) = &mut self.asked {
             asked.has_won = true;
         }
-        self.gaps.cut(from, seq, seq);
+        if !Defect::KeptGap.is_planted() {
+            self.gaps.cut(from, seq, seq);
+        }
         let gap_before = seq.saturating_sub(from);
         self.settle(around, seq, message, is_repaired, gap_before);
         // A number from its middle makes two gaps of one.
@@ -107,7 +110,9 @@ impl<M: Weight> Line<M> {
         if self.join.is_some() {
             return;
         }
-        let blocked_from = self.gaps.first().map_or(u64::MAX, |gap| gap.from);
+        let blocking = self.gaps.first();
+        let blocking = blocking.filter(|_| !Defect::EarlyRelease.is_planted());
+        let blocked_from = blocking.map_or(u64::MAX, |gap| gap.from);
         while let Some(entry) = self.held.first_entry() {
             if *entry.key() > blocked_from {
                 return;

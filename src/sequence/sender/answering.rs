@@ -5,6 +5,7 @@ use core::time::Duration;
 use crate::decimal;
 use crate::sequence::budget::Verdict;
 use crate::sequence::claim::{NameNotice, NoticeKind, Reaction};
+use crate::sequence::defect::Defect;
 use crate::sequence::heartbeat::{Heartbeat, HeartbeatKind};
 use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges};
 use crate::sequence::repair::{REPLY_TO, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TRAIL};
@@ -445,7 +446,8 @@ impl Sender {
 
     /// Finds the next retained number of the ranges; notes what it passes as gone.
     fn find_retained(&self, progress: &mut Progress) -> Option<(u64, Retained)> {
-        let trail = self.trail();
+        let is_less = u64::from(Defect::RetainedIsGone.is_planted());
+        let trail = self.trail().saturating_add(is_less);
         let Progress {
             ranges, next, gone, ..
         } = progress;

@@ -20,6 +20,7 @@ use crate::subject::Filter;
 use super::NUMBER_MAX;
 use super::budget::{Budget, RepairLimits};
 use super::claim::{Holder, NameNotice};
+use super::defect::Defect;
 use super::error::SendError;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
 use super::retention::{Retention, RetentionLimits, RetentionOverflow};
@@ -275,7 +276,12 @@ impl Sender {
         body_bytes_max: usize,
         line: &mut Vec<u8>,
     ) -> Result<u64, SendError> {
-        self.check(now, message, body_bytes_max)?;
+        if let Err(refusal) = self.check(now, message, body_bytes_max) {
+            self.lead = self
+                .lead
+                .saturating_add(u64::from(Defect::NumberForRefused.is_planted()));
+            return Err(refusal);
+        }
         let seq = self.lead.saturating_add(1);
         let subjects = self.subjects.as_mut();
         let prev = subjects.and_then(|subjects| subjects.note(message.subject, seq));
@@ -508,7 +514,9 @@ impl Sender {
         Heartbeat {
             kind,
             scope: self.options.scope.clone(),
-            lead: self.lead,
+            lead: self
+                .lead
+                .saturating_add(u64::from(Defect::HeartbeatBeforeData.is_planted())),
             trail: self.trail(),
             next,
             generation: self.generation,
