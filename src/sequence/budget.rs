@@ -13,8 +13,8 @@ const REQUESTERS_MAX: usize = 1_024;
 /// An overdraft of more than this is not even spoken about.
 const OVERDRAFT_MAX: Duration = Duration::from_secs(1);
 
-/// The shortest pause that a receiver is told to make.
-const RETRY_MIN: Duration = Duration::from_millis(10);
+/// The shortest pause that a receiver is told to make: shorter ones would win a few messages each.
+const RETRY_MIN: Duration = Duration::from_millis(50);
 
 /// So many bytes in a second, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

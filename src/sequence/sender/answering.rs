@@ -16,7 +16,7 @@ use super::Sender;
 
 /// Requests that may wait; further ones are told to come back.
 const REQUESTS_MAX: usize = 256;
-/// Those of one reply subject.
+/// Those of one requester.
 const REQUESTS_OF_ONE_MAX: usize = 4;
 /// The longest repair request.
 const REQUEST_BYTES_MAX: usize = 1_024;
@@ -185,7 +185,7 @@ struct Progress {
 #[derive(Debug, Clone)]
 pub(super) struct Repaired {
     at: Duration,
-    to: Subject,
+    requester: Box<str>,
     first: u64,
     last: u64,
 }
@@ -215,7 +215,11 @@ impl Sender {
                 .min(limit)
                 .max(closed.until);
         }
-        let of_one = self.requests.iter().filter(|pending| pending.to == to);
+        let prefixes = &self.options.reply_prefixes;
+        let requester = requester_of(prefixes, to.as_str());
+        let is_of_one =
+            |pending: &&Pending| requester_of(prefixes, pending.to.as_str()) == requester;
+        let of_one = self.requests.iter().filter(is_of_one);
         let is_crowded = of_one.count() >= REQUESTS_OF_ONE_MAX;
         let ask = if is_crowded || self.requests.len() >= REQUESTS_MAX {
             self.refuse();
@@ -382,13 +386,20 @@ impl Sender {
             }
             self.repaired.pop_front();
         }
-        for sent in self.repaired.iter().filter(|sent| sent.to == *to) {
-            ranges = ranges.without(sent.first, sent.last);
+        let prefixes = &self.options.reply_prefixes;
+        let requester = requester_of(prefixes, to.as_str());
+        for sent in &self.repaired {
+            if *sent.requester == *requester {
+                ranges = ranges.without(sent.first, sent.last);
+            }
         }
-        for pending in self.requests.iter().filter(|pending| pending.to == *to) {
+        for pending in &self.requests {
             let Ask::Messages(progress) = &pending.ask else {
                 continue;
             };
+            if requester_of(prefixes, pending.to.as_str()) != requester {
+                continue;
+            }
             for (from, to) in progress.ranges.iter() {
                 ranges = ranges.without(from.max(progress.next), to);
             }
@@ -397,8 +408,9 @@ impl Sender {
     }
 
     fn note_repaired(&mut self, now: Duration, to: &Subject, seq: u64) {
+        let requester = requester_of(&self.options.reply_prefixes, to.as_str());
         if let Some(last) = self.repaired.back_mut()
-            && last.to == *to
+            && *last.requester == *requester
             && last.last.saturating_add(1) == seq
         {
             (last.at, last.last) = (now, seq);
@@ -409,7 +421,7 @@ impl Sender {
         }
         self.repaired.push_back(Repaired {
             at: now,
-            to: to.clone(),
+            requester: requester.into(),
             first: seq,
             last: seq,
         });

@@ -207,11 +207,15 @@ fn a_number_that_was_just_sent_to_a_receiver_is_not_sent_to_it_again() {
         let told = replies(&mut sender, now);
         told.iter().filter_map(of).collect::<Vec<_>>()
     };
-    assert_eq!(numbers(MILLI, b"_INBOX.r", b"2-4").len(), 3);
-    let others = numbers(MILLI * 5, b"_INBOX.r", b"1-6");
+    assert_eq!(numbers(MILLI, b"_INBOX.r.1", b"2-4").len(), 3);
+    let others = numbers(MILLI * 5, b"_INBOX.r.2", b"1-6");
     assert_eq!(others, ["Seq: a.7.1", "Seq: a.7.5", "Seq: a.7.6"]);
-    assert_eq!(numbers(MILLI * 9, b"_INBOX.q", b"1-6").len(), 6, "another");
-    assert_eq!(numbers(MILLI * 30, b"_INBOX.r", b"1-6").len(), 6, "later");
+    assert_eq!(
+        numbers(MILLI * 9, b"_INBOX.q.1", b"1-6").len(),
+        6,
+        "another"
+    );
+    assert_eq!(numbers(MILLI * 30, b"_INBOX.r.3", b"1-6").len(), 6, "later");
 }
 
 #[test]
