@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use natseq::client::{Client, Publication, connect};
 use natseq::jetstream::{Archive, ArchiveError, ArchiveOptions};
-use natseq::sequence::{Ranges, RetentionLimits, RetentionOverflow};
+use natseq::sequence::{Ranges, RetentionLimits, RetentionOverflow, Stamp};
 use natseq::wire::{Headers, Message};
 use tokio::time::timeout;
 
@@ -53,8 +53,7 @@ async fn an_archive_gives_out_what_the_stream_captured() {
                 .collect();
             for message in ask(&client, &asked, &ranges.join(",")).await {
                 let block = message.headers().unwrap();
-                let stamp = String::from_utf8_lossy(block.first("Seq").unwrap());
-                let seq: u64 = stamp.rsplit('.').next().unwrap().parse().unwrap();
+                let seq = Stamp::parse(block.first("Seq").unwrap()).unwrap().seq;
                 if message.status().is_none() {
                     assert!(found.insert(seq, message).is_none(), "{seq} twice");
                     continue;
