@@ -6,7 +6,7 @@ use natseq::jitter::Jitter;
 use natseq::sequence::{Delivery, Start};
 
 use super::plan::{
-    Bounds, Cut, MILLI, Plan, SourcePlan, Tail, Victim, millis, number, receiver, source,
+    Bounds, Cut, Forgery, MILLI, Plan, SourcePlan, Tail, Victim, millis, number, receiver, source,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ pub(super) enum Group {
     LongOutages,
     HelloLost,
     Retained,
+    Forgers,
 }
 
 impl Group {
@@ -56,6 +57,7 @@ impl Group {
         Self::LongOutages,
         Self::HelloLost,
         Self::Retained,
+        Self::Forgers,
     ];
 }
 
@@ -87,6 +89,7 @@ impl Plan {
             Group::LongOutages => plan.be_away(&mut jitter),
             Group::HelloLost => plan.miss_hello(&mut jitter),
             Group::Retained => plan.look_back(&mut jitter),
+            Group::Forgers => plan.forge(&mut jitter),
         }
         plan
     }
@@ -298,6 +301,21 @@ impl Plan {
         if jitter.hits(0.5) {
             self.forget(jitter);
         }
+    }
+
+    fn forge(&mut self, jitter: &mut Jitter) {
+        self.restart(1, false);
+        self.repair();
+        for _ in 0..=jitter.below(3) {
+            let more = if jitter.hits(0.5) {
+                1 + jitter.below(100)
+            } else {
+                1 << (8 + jitter.below(40))
+            };
+            let at = millis(jitter, 20, 1_500);
+            self.forgeries.push(Forgery { at, more });
+        }
+        self.link.loss = self.link.loss.min(0.3);
     }
 
     /// Two processes send under one name.

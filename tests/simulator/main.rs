@@ -188,6 +188,12 @@ fn every_planted_defect_is_caught() {
     defects::run();
 }
 
+/// I2: what only a forger says is never lost.
+#[test]
+fn forged_heartbeats_make_no_false_loss() {
+    for_each_seed("forged_heartbeats", Group::Forgers);
+}
+
 /// Nothing that arrives breaks the account, the order or the clock.
 #[test]
 fn a_receiver_withstands_whatever_arrives() {

@@ -78,6 +78,8 @@ pub(super) struct Oracle {
     /// Whether it waits long enough for what is late.
     is_patient: bool,
     is_lossless: bool,
+    /// Whether somebody sends heartbeats in a source's name.
+    is_lied_to: bool,
     bounds: Option<Bounds>,
     /// The scope of each name.
     scopes: BTreeMap<usize, Filter>,
@@ -136,6 +138,7 @@ impl Oracle {
             is_exact: is_fifo && plan.link.duplication == 0.0,
             is_patient: is_fifo || plan.grace > plan.link.path_time_max(),
             is_lossless: plan.is_lossless,
+            is_lied_to: !plan.forgeries.is_empty(),
             bounds: plan.bounds,
             scopes: plan.sources.iter().map(scope).collect(),
             runs: BTreeMap::new(),
@@ -170,7 +173,8 @@ impl Oracle {
         let is_first = account.arrived.insert(seq) && seq >= account.base_max;
         let outcome = account.outcomes.get(&seq);
         if is_first && !is_repair {
-            let is_wrong = self.is_fifo && account.suspected.contains(&seq);
+            let is_told_truth = self.is_fifo && !self.is_lied_to;
+            let is_wrong = is_told_truth && account.suspected.contains(&seq);
             assert!(
                 !is_wrong,
                 "I2: {seq} of {run:?} is no gap, it was on its way"
@@ -272,7 +276,10 @@ impl Oracle {
             } => {
                 let run = Run::new(source.as_str(), epoch);
                 let lead = truth.fact(run).taken;
-                assert!(from <= to && to <= lead, "I2: gap {from}-{to} after {lead}");
+                assert!(
+                    from <= to && (to <= lead || self.is_lied_to),
+                    "I2: gap {from}-{to} after {lead}"
+                );
                 let account = self.account(run);
                 for seq in from..=to {
                     let outcome = account.outcomes.get(&seq);
@@ -334,6 +341,17 @@ impl Oracle {
                 let account = self.account(run);
                 assert!(!account.is_end_told, "I1: {run:?} ends twice");
                 account.is_end_told = true;
+            }
+            Event::Withdrawn {
+                source,
+                epoch,
+                from,
+                to,
+            } => {
+                let run = Run::new(source.as_str(), epoch);
+                assert!(self.is_lied_to, "I2: {from}-{to} of {run:?} was announced");
+                let account = self.account(run);
+                account.suspected.retain(|seq| !(from..=to).contains(seq));
             }
             Event::Conflict { source, epoch } => {
                 let run = Run::new(source.as_str(), epoch);
@@ -399,7 +417,7 @@ impl Oracle {
             let counted = (line.delivered, line.repaired, line.lost);
             assert_eq!(counted, told, "I4: what was told of {line:?}");
             assert!(account.is_started, "I15: {run:?} was not announced");
-            if !self.is_owed_all(run) {
+            if !self.is_owed_all(run) || self.is_lied_to {
                 continue;
             }
             let bases = account.base_min..=account.base_max;
@@ -418,6 +436,11 @@ impl Oracle {
         assert_eq!(count, self.runs.len(), "I1: every run that was heard");
         let sources_max = self.bounds.map_or(usize::MAX, |bounds| bounds.sources_max);
         assert!(count <= sources_max, "I11: {count} runs");
+    }
+
+    /// Whether a run was heard of.
+    pub(super) fn has_met(&self, run: Run) -> bool {
+        self.runs.contains_key(&run)
     }
 
     /// I11: ranges of undecided numbers are gaps.
@@ -446,7 +469,8 @@ impl Oracle {
                 line.unverifiable,
                 "I1: no outcome, {line:?}"
             );
-            let may_lose = self.delivery == Delivery::DetectOnly || fact.is_crashed;
+            let may_lose =
+                self.delivery == Delivery::DetectOnly || fact.is_crashed || self.is_lied_to;
             let has_claims = line.unverifiable == 0 || may_lose || !self.is_lossless;
             assert!(has_claims, "I5: given up without a claim, {line:?}");
             let is_end_due = account.is_end_known == account.is_end_told;

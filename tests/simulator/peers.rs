@@ -245,6 +245,13 @@ impl SourceRun {
         self.pending.push((value(&line), Tag { run, seq }));
     }
 
+    /// What the run would say of itself now; `None` once it is over.
+    pub(super) fn heartbeat(&self, now: Duration) -> Option<Heartbeat> {
+        let mut sender = self.sender.clone();
+        sender.handle_connected(now);
+        sender.poll_heartbeat(now)
+    }
+
     /// Tries to send what is too large.
     pub(super) fn stamp_in_vain(&mut self, now: Duration) {
         let before = (self.sender.lead(), self.sender.trail());

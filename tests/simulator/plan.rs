@@ -21,6 +21,7 @@ pub(super) struct Plan {
     pub(super) receivers: Vec<ReceiverPlan>,
     pub(super) link: LinkPlan,
     pub(super) cuts: Vec<Cut>,
+    pub(super) forgeries: Vec<Forgery>,
     pub(super) grace: Duration,
     pub(super) retained_max: usize,
     pub(super) linger: Duration,
@@ -85,6 +86,14 @@ pub(super) enum Victim {
     Receiver(usize),
 }
 
+/// Somebody sends a heartbeat in the name of the first source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forgery {
+    pub(super) at: Duration,
+    /// So many more numbers than were sent it names.
+    pub(super) more: u64,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tail {
     /// Data from this number on is lost.
@@ -123,6 +132,7 @@ impl Plan {
                 spared: Vec::new(),
             },
             cuts: Vec::new(),
+            forgeries: Vec::new(),
             grace: Duration::ZERO,
             retained_max: UNBOUNDED,
             linger: LONG_LINGER,

@@ -1,15 +1,15 @@
 //! Virtual time, and everything that happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, Event, LineStatistics, RequestKind};
+use natseq::sequence::{Delivery, Event, HeartbeatKind, LineStatistics, RequestKind};
 
 use super::link::{Fate, Link, Path};
 use super::oracle::{Run, Tag};
 use super::peers::{Body, Packet, Source, Subscriber, Truth, run_of};
-use super::plan::{EVERYTHING, Plan, Victim};
+use super::plan::{EVERYTHING, Forgery, Plan, Victim};
 
 /// A world that has not come to rest by then never will.
 const TIME_MAX: Duration = Duration::from_secs(300);
@@ -23,6 +23,7 @@ pub(super) struct World {
     pub(super) receivers: Vec<Subscriber>,
     /// What happens to connections, by time; true for up.
     changes: BTreeMap<(Duration, usize), (Victim, bool)>,
+    forgeries: VecDeque<Forgery>,
     /// What was said, when somebody wants to know.
     trace: Option<Vec<String>>,
 }
@@ -39,7 +40,10 @@ impl World {
             changes.insert((cut.at, order), (cut.victim, false));
             changes.insert((cut.at + cut.time, order), (cut.victim, true));
         }
+        let mut forgeries = plan.forgeries.clone();
+        forgeries.sort_by_key(|forgery| forgery.at);
         Self {
+            forgeries: forgeries.into(),
             now: Duration::ZERO,
             link: Link::new(plan.link.clone(), jitter.next_u64()),
             sources,
@@ -62,6 +66,7 @@ impl World {
             assert!(self.now < TIME_MAX, "T2: the world does not come to rest");
             self.change_connections();
             self.arrive();
+            self.forge();
             for index in 0..self.sources.len() {
                 self.act(index);
             }
@@ -300,6 +305,41 @@ impl World {
         }
     }
 
+    /// Somebody says something in the name of the first source, to all who have heard of it.
+    fn forge(&mut self) {
+        let is_due = |forgery: &Forgery, now| forgery.at <= now;
+        while self
+            .forgeries
+            .front()
+            .is_some_and(|forgery| is_due(forgery, self.now))
+        {
+            let more = self.forgeries.pop_front().unwrap().more;
+            let Some(of) = self.sources[0].runs.last() else {
+                continue;
+            };
+            let (epoch, name) = (of.sender.epoch(), self.sources[0].plan.name);
+            let run = Run {
+                source: name,
+                epoch,
+            };
+            let Some(mut heartbeat) = of.heartbeat(self.now) else {
+                continue;
+            };
+            heartbeat.lead += more;
+            heartbeat.kind = HeartbeatKind::Beat;
+            let stamp = format!("s{name}.{epoch}.{}", heartbeat.lead);
+            self.note(|| format!("forged heartbeat {stamp}: {heartbeat:?}"));
+            for index in 0..self.receivers.len() {
+                let to = &mut self.receivers[index];
+                if to.is_up && to.oracle.has_met(run) {
+                    to.receiver
+                        .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+                    self.drain(index);
+                }
+            }
+        }
+    }
+
     fn change_connections(&mut self) {
         while let Some(entry) = self.changes.first_entry() {
             if entry.key().0 > self.now {
@@ -358,7 +398,8 @@ impl World {
         let receivers = self.receivers.iter();
         let receivers = receivers.filter_map(|to| to.receiver.poll_timeout());
         let changes = self.changes.keys().next().map(|(at, _)| *at);
-        let times = [self.link.next(), changes].into_iter().flatten();
+        let forgery = self.forgeries.front().map(|forgery| forgery.at);
+        let times = [self.link.next(), changes, forgery].into_iter().flatten();
         let times = times.chain(acts).chain(senders).chain(receivers);
         // Whatever is due already is due in the next microsecond.
         let soon = self.now + Duration::from_micros(1);
@@ -373,6 +414,7 @@ impl World {
             && self.receivers.iter().all(is_settled)
             && self.link.next().is_none()
             && self.changes.is_empty()
+            && self.forgeries.is_empty()
     }
 
     fn judge(&self) {
