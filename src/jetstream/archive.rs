@@ -331,8 +331,7 @@ impl Archive {
             for (seq, message) in self.get(some).await {
                 match message {
                     Read::Found(message) => {
-                        let stamp = format!("{source}.{epoch}.{seq}");
-                        let Some(headers) = repair(&message, &stamp) else {
+                        let Some(headers) = repair(&message, source, epoch, seq) else {
                             is_right = false;
                             continue;
                         };
@@ -408,14 +407,16 @@ impl Read {
     }
 }
 
-/// The headers of a repair: the stamp, the subject, and the message's own. `None` when the stream gave out another
-/// message than the one with this stamp.
-fn repair(message: &Message, stamp: &str) -> Option<Headers> {
+/// The headers of a repair: the stamp, the subject, and the message's own. `None` when the stream gave
+/// out another message than the one with this number.
+fn repair(message: &Message, source: &SourceName, epoch: u64, seq: u64) -> Option<Headers> {
     let block = message.headers()?;
-    let is_it = block.first(STAMP_HEADER) == Some(stamp.as_bytes());
+    let text = block.first(STAMP_HEADER)?;
+    let stamp = Stamp::parse(text)?;
+    let is_it = (stamp.source, stamp.epoch, stamp.seq) == (source.as_str(), epoch, seq);
     let subject = block.last("Nats-Subject").filter(|_| is_it)?;
     let mut headers = Headers::new();
-    headers.append(STAMP_HEADER, stamp).ok()?;
+    headers.append(STAMP_HEADER, text).ok()?;
     headers.append(SEQ_SUBJECT, subject).ok()?;
     let own = block.iter().map_while(Result::ok);
     for (name, value) in own {
