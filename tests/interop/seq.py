@@ -1,8 +1,10 @@
 """Sequencing, implemented a second time from protocol-notes.md alone: a raw socket and no library.
 
-seq.py URL publish SUBJECT COUNT SOURCE [RETAIN]  publishes "SOURCE 1", "SOURCE 2", ..., numbered, and repairs them
-seq.py URL check FILTER                           prints "ready", then one JSON object for each event, until every
-                                                  source that was heard has ended and nothing is undecided
+seq.py URL publish SUBJECT COUNT SOURCE [RETAIN]  publishes "SOURCE 1", "SOURCE 2", ..., numbered, and repairs them;
+                                                  a `*` in SUBJECT becomes 0 to 9 in turn, and the scope has the `*`
+seq.py URL check FILTER [COUNT]                   prints "ready", then one JSON object for each event, until COUNT
+                                                  messages have come, or every source that was heard has ended and
+                                                  nothing is undecided
 
 Both print a summary last. There is one connection and no reconnect, so the path keeps its order and a gap is
 asked for at once.
@@ -133,13 +135,13 @@ def number(text):
 
 
 def stamp(text):
-    """Reads `source.epoch.seq` or `source.epoch.seq.prev`; None for anything else."""
+    """Reads `source.epoch.seq` or `source.epoch.seq.prev`, whose prev is None where it is left out; None for no stamp."""
     source, *numbers = (text or "").split(".")
     is_name = 0 < len(source) <= 32 and set(source) <= set(string.ascii_letters + string.digits + "-_")
     numbers = [number(digits) for digits in numbers]
     if not is_name or len(numbers) not in (2, 3) or None in numbers or numbers[0] == 0:
         return None
-    return source, *numbers[:2]
+    return source, *numbers, *[None] * (3 - len(numbers))
 
 
 def ranges_text(ranges):
@@ -181,14 +183,15 @@ class Source:
         self.epoch = time.time_ns() // 1_000
         self.began = time.monotonic()
         self.lead, self.retained = 0, {}
+        self.last_on = {} if set(scope) & set("*>") else None
         self.usual_pause, self.last_at = 0.0, None
         self.interval, self.due = FIRST_MIN, 0.0
         self.recent, self.asked_at, self.repairs = {}, 0.0, 0
         self.connection.subscribe(f"{CONTROL}.RX.{name}.{self.epoch}")
         self.beat("hello")
 
-    def stamp(self, seq):
-        return f"Seq: {self.name}.{self.epoch}.{seq}"
+    def stamp(self, seq, prev=None):
+        return f"Seq: {self.name}.{self.epoch}.{seq}" + ("" if prev is None else f".{prev}")
 
     def trail(self):
         return self.lead + 1 - len(self.retained)
@@ -196,10 +199,14 @@ class Source:
     def publish(self, subject, payload):
         now = time.monotonic()
         self.lead += 1
-        self.retained[self.lead] = (subject, payload)
+        prev = None
+        if self.last_on is not None:
+            # Who hears some of the subjects only learns what it misses on them.
+            prev, self.last_on[subject] = self.last_on.get(subject, 0), self.lead
+        self.retained[self.lead] = (subject, prev, payload)
         if len(self.retained) > self.retain:
             del self.retained[self.trail()]
-        self.connection.publish(subject, payload, [self.stamp(self.lead)])
+        self.connection.publish(subject, payload, [self.stamp(self.lead, prev)])
         if self.last_at is not None:
             self.usual_pause += (min(now - self.last_at, FIRST_MAX) - self.usual_pause) / 8
         self.last_at = now
@@ -259,8 +266,8 @@ class Source:
                 has_more = sent >= REPLY_MESSAGES_MAX or sent_bytes >= REPLY_BYTES_MAX
                 if has_more:
                     break
-                subject, payload = self.retained[seq]
-                self.connection.publish(reply, payload, [self.stamp(seq), f"Seq-Subject: {subject}"])
+                subject, prev, payload = self.retained[seq]
+                self.connection.publish(reply, payload, [self.stamp(seq, prev), f"Seq-Subject: {subject}"])
                 sent, sent_bytes = sent + 1, sent_bytes + len(payload)
         self.repairs += sent
         lines = [self.stamp(self.lead), f"Seq-Trail: {trail}"]
@@ -283,6 +290,7 @@ class Line:
     def __init__(self, base):
         self.base, self.highest, self.missing = base, base - 1, set()
         self.is_covered = None  # not known
+        self.decided = set()  # where it is not, every number that has an outcome
         self.asked, self.ask_at, self.question_at, self.progress = None, 0.0, 0.0, time.monotonic()
         self.end, self.is_superseded = None, False
         self.delivered = self.repaired = self.duplicates = self.lost = 0
@@ -294,8 +302,9 @@ class Line:
 class Checker:
     """Delivers each number once or reports it lost once, and asks for what is missing."""
 
-    def __init__(self, connection, filter):
+    def __init__(self, connection, filter, count="0"):
         self.connection, self.filter, self.lines = connection, filter, {}
+        self.left = int(count)
         # Data before heartbeats: then a heartbeat names nothing that is still on its way.
         self.data = connection.subscribe(filter)
         self.heartbeats = connection.subscribe(f"{CONTROL}.HB.{filter}")
@@ -319,7 +328,9 @@ class Checker:
         self.say("summary", **sums)
 
     def is_done(self):
-        """Whether a source was heard, every run has ended, and nothing is undecided."""
+        """Whether enough was heard, or every run that was heard has ended and nothing is undecided."""
+        if self.left:
+            return self.left == sum(line.delivered for line in self.lines.values())
         return bool(self.lines) and all(line.is_done() for line in self.lines.values())
 
     def take(self, sid, subject, status, headers, payload):
@@ -348,7 +359,7 @@ class Checker:
 
     def line(self, stamped, base):
         """Finds or begins the run; None for one that is older than the newest."""
-        source, epoch, _ = stamped
+        source, epoch = stamped[:2]
         newest = max((known for name, known in self.lines if name == source), default=0)
         if (source, epoch) not in self.lines:
             if epoch < newest:
@@ -359,14 +370,21 @@ class Checker:
         return self.lines[source, epoch]
 
     def deliver(self, stamped, line, subject, payload, is_repaired):
-        seq = stamped[2]
-        self.advance(line, seq)
-        if seq not in line.missing:
-            line.duplicates += 1
-            return
-        line.missing.remove(seq)
+        seq, prev = stamped[2:]
         if line.is_covered is False:
-            line.missing.clear()
+            # Only a chain tells what is missing: the number before this one on the same subject.
+            if seq in line.decided:
+                line.duplicates += 1
+                return
+            line.decided.add(seq)
+            if prev and prev >= line.base and prev not in line.decided:
+                line.missing.add(prev)
+        else:
+            self.advance(line, seq)
+            if seq not in line.missing:
+                line.duplicates += 1
+                return
+        line.missing.discard(seq)
         line.progress = time.monotonic()
         line.delivered += 1
         line.repaired += is_repaired
@@ -374,7 +392,11 @@ class Checker:
         self.say("message", *stamped[:2], seq=seq, repaired=is_repaired, subject=subject, payload=body)
 
     def hear(self, stamped, line, body):
-        line.is_covered = is_covered(body["scope"], self.filter)
+        was_covered, line.is_covered = line.is_covered, is_covered(body["scope"], self.filter)
+        if was_covered is None and not line.is_covered:
+            # Other numbers were not meant for this filter, as far as anybody knows.
+            line.decided = set(range(line.base, line.highest + 1))
+            line.missing.clear()
         if body["k"] == "eos":
             line.end = stamped[2]
         self.advance(line, stamped[2])
@@ -384,12 +406,9 @@ class Checker:
                 earlier.is_superseded = True
                 if epoch == prior.get("epoch"):
                     self.advance(earlier, prior["lead"])
-        if not line.is_covered:
-            # The filter takes a part of the source only: its gaps are no news.
-            line.missing.clear()
 
     def advance(self, line, to):
-        if to <= line.highest + JUMP_MAX:
+        if to <= line.highest + JUMP_MAX and line.is_covered is not False:
             if not line.missing:
                 line.progress = time.monotonic()
             line.missing.update(range(line.highest + 1, to + 1))
@@ -417,7 +436,7 @@ class Checker:
             if line.is_covered is None and now >= line.question_at:
                 line.question_at = now + 0.2
                 self.connection.publish(to, b"?", reply=reply)
-            if line.is_covered and line.missing and now >= line.ask_at:
+            if line.is_covered is not None and line.missing and now >= line.ask_at:
                 ranges = []
                 for seq in sorted(line.missing):
                     if ranges and ranges[-1][1] + 1 == seq:
@@ -440,7 +459,7 @@ class Checker:
     def give_up(self):
         """Loses what was not won back although nothing at all came for the gap timeout."""
         for key, line in self.lines.items():
-            if line.missing and line.is_covered and time.monotonic() >= line.progress + GAP_TIMEOUT:
+            if line.missing and line.is_covered is not None and time.monotonic() >= line.progress + GAP_TIMEOUT:
                 self.lose(key, line, set(line.missing), "timeout")
 
     def lose(self, key, line, numbers, reason):
@@ -448,6 +467,7 @@ class Checker:
             self.say("lost", *key, **{"from": seq, "to": seq}, reason=reason)
             line.lost += 1
         line.missing -= numbers
+        line.decided |= numbers
 
     def say(self, event, source=None, epoch=None, **rest):
         print(json.dumps({"event": event, "source": source, "epoch": epoch} | rest), flush=True)
@@ -459,7 +479,7 @@ COUNTS = ["delivered", "repaired", "duplicates", "lost"]
 def publish(connection, subject, count, name, retain="20000"):
     source = Source(connection, name, subject, int(retain))
     for number in range(1, int(count) + 1):
-        source.publish(subject, f"{name} {number}".encode())
+        source.publish(subject.replace("*", str(number % 10)), f"{name} {number}".encode())
         if number % 100 == 0:
             source.serve(time.monotonic())
     source.close()
