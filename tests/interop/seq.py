@@ -290,7 +290,8 @@ class Line:
     def __init__(self, base):
         self.base, self.highest, self.missing = base, base - 1, set()
         self.is_covered = None  # not known
-        self.decided = set()  # where it is not, every number that has an outcome
+        # Every number that has an outcome, and those that a chain says were sent on a subject that we hear.
+        self.decided, self.chained = set(), set()
         self.asked, self.ask_at, self.question_at, self.progress = None, 0.0, 0.0, time.monotonic()
         self.end, self.is_superseded = None, False
         self.delivered = self.repaired = self.duplicates = self.lost = 0
@@ -315,12 +316,12 @@ class Checker:
 
     def run(self):
         while not self.is_done():
-            until = min(map(self.wakeup, self.lines.values()), default=time.monotonic() + GAP_TIMEOUT)
+            until = self.wakeup()
             for sid, subject, _, status, headers, payload in self.connection.messages(until):
                 self.take(sid, subject, status, headers, payload)
                 self.ask()
                 self.connection.flush()
-                if self.is_done():
+                if self.is_done() or self.wakeup() < until:
                     break
             self.give_up()
             self.ask()
@@ -371,20 +372,16 @@ class Checker:
 
     def deliver(self, stamped, line, subject, payload, is_repaired):
         seq, prev = stamped[2:]
-        if line.is_covered is False:
-            # Only a chain tells what is missing: the number before this one on the same subject.
-            if seq in line.decided:
-                line.duplicates += 1
-                return
-            line.decided.add(seq)
-            if prev and prev >= line.base and prev not in line.decided:
-                line.missing.add(prev)
-        else:
-            self.advance(line, seq)
-            if seq not in line.missing:
-                line.duplicates += 1
-                return
+        self.advance(line, seq)
+        if seq in line.decided or line.is_covered is not False and seq not in line.missing:
+            line.duplicates += 1
+            return
+        line.decided.add(seq)
         line.missing.discard(seq)
+        if prev and prev >= line.base and prev not in line.decided:
+            line.chained.add(prev)
+            # Of a source that we hear a part of only chains tell what is missing.
+            line.missing |= {prev} if line.is_covered is False else set()
         line.progress = time.monotonic()
         line.delivered += 1
         line.repaired += is_repaired
@@ -394,9 +391,8 @@ class Checker:
     def hear(self, stamped, line, body):
         was_covered, line.is_covered = line.is_covered, is_covered(body["scope"], self.filter)
         if was_covered is None and not line.is_covered:
-            # Other numbers were not meant for this filter, as far as anybody knows.
-            line.decided = set(range(line.base, line.highest + 1))
-            line.missing.clear()
+            # The others were not meant for this filter, as far as anybody knows.
+            line.missing = line.chained - line.decided
         if body["k"] == "eos":
             line.end = stamped[2]
         self.advance(line, stamped[2])
@@ -449,12 +445,15 @@ class Checker:
                 line.ask_at = now + random.uniform(0.5, 1.0)
                 self.connection.publish(to, ranges_text(ranges).encode(), reply=reply)
 
-    def wakeup(self, line):
-        """When to look at this line again."""
-        if line.is_covered is None:
-            return line.question_at
-        timeout = line.progress + GAP_TIMEOUT
-        return min(line.ask_at, timeout) if line.missing else time.monotonic() + GAP_TIMEOUT
+    def wakeup(self):
+        """When to look again, whether anything comes or not."""
+        times = [time.monotonic() + GAP_TIMEOUT]
+        for line in self.lines.values():
+            if line.is_covered is None:
+                times.append(line.question_at)
+            elif line.missing:
+                times += [line.ask_at, line.progress + GAP_TIMEOUT]
+        return min(times)
 
     def give_up(self):
         """Loses what was not won back although nothing at all came for the gap timeout."""

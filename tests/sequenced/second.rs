@@ -73,7 +73,8 @@ async fn a_second_implementation_wins_back_its_part_of_what_we_publish() {
             let payload = format!("body {number}");
             publisher.publish(&subject, payload).await.unwrap();
         }
-        let closing = tokio::spawn(publisher.close());
+        publisher.close().await;
+        client.close().await;
         let outcomes = Outcomes::read(&checker.succeed());
         assert_eq!(outcomes.lost, 0, "{:?}", outcomes.summary);
         assert!(outcomes.repaired() > 100, "{:?}", outcomes.summary);
@@ -82,8 +83,6 @@ async fn a_second_implementation_wins_back_its_part_of_what_we_publish() {
         let before = outcomes.delivered.range(..MESSAGES * 8 / 10);
         let found: Vec<u64> = before.map(|(seq, _)| *seq).collect();
         assert_eq!((found, first % 10), (expected, 3), "{}", binary.version);
-        closing.await.unwrap();
-        client.close().await;
     }
 }
 
