@@ -78,11 +78,9 @@ async fn a_second_implementation_wins_back_its_part_of_what_we_publish() {
         let outcomes = Outcomes::read(&checker.succeed());
         assert_eq!(outcomes.lost, 0, "{:?}", outcomes.summary);
         assert!(outcomes.repaired() > 100, "{:?}", outcomes.summary);
-        let first = *outcomes.delivered.keys().next().unwrap();
-        let expected: Vec<u64> = (first..MESSAGES * 8 / 10).step_by(10).collect();
-        let before = outcomes.delivered.range(..MESSAGES * 8 / 10);
-        let found: Vec<u64> = before.map(|(seq, _)| *seq).collect();
-        assert_eq!((found, first % 10), (expected, 3), "{}", binary.version);
+        // A fifth was lost: without chains there were 800.
+        assert_eq!(outcomes.delivered.len(), 950, "{:?}", outcomes.summary);
+        assert!(outcomes.delivered.keys().all(|seq| seq % 10 == 3));
     }
 }
 
