@@ -358,6 +358,16 @@ impl Conversation {
         let heard = self
             .session
             .handle_op(self.link, self.now, op, &mut self.outbox);
+        if let Heard::Connected(generation) = heard {
+            self.generation += 1;
+            assert_eq!(generation, self.generation);
+            self.outrun.clear();
+            // Its answer says that all is restored.
+            if self.outbox.pings_out() > 0 {
+                self.watermarks.push_back(self.published);
+                self.flushes_out += 1;
+            }
+        }
         if matches!(op, ServerOp::Pong) && was_connected {
             if let Some(watermark) = self.watermarks.pop_front() {
                 self.confirmed = watermark;
@@ -536,8 +546,6 @@ impl Conversation {
         self.transcript.extend(format!("{event:?}\n").into_bytes());
         match event {
             Event::Connected { server, generation } => {
-                self.generation += 1;
-                self.outrun.clear();
                 assert_eq!(generation, self.generation);
                 assert_eq!(Some(&server), self.dialed.as_ref());
             }

@@ -15,7 +15,8 @@ use super::tls_error::TlsError;
 #[non_exhaustive]
 pub enum Event {
     /// The handshake is complete, and the server has read the subscriptions and what waited to be
-    /// published. A connection that is lost before is told by [`Event::Disconnected`] alone.
+    /// published. A connection that is lost before is told by [`Event::Disconnected`] alone; one that is
+    /// left before is told right before [`Event::Moved`] at the latest.
     Connected {
         /// Where to.
         server: ServerAddr,

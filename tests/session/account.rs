@@ -204,8 +204,11 @@ impl Account {
         match event {
             Event::Connected { generation, .. } => {
                 assert!(*generation <= self.entered.len() as u64);
+                // Of a connection that was left before, what has not arrived is told with the move.
+                let has_moved = *generation < self.entered.len() as u64;
                 let index = usize::try_from(*generation).expect("few") - 1;
-                for number in 1..=self.entered_published[index] {
+                let published = self.entered_published[index];
+                for number in 1..=if has_moved { 0 } else { published } {
                     let fate = fate(&mut self.fates, number);
                     assert!(
                         fate.has_arrived || fate.is_in_doubt,
