@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use natseq::jitter::Jitter;
 use natseq::sequence::{
-    Allowance, Delivery, Event, Heartbeat, LossReason, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd,
-    Reply, ReplyBody, RequestKind, RetentionLimits, SendError, Sender, SenderOptions, SourceName,
-    Stamp, Weight,
+    Allowance, Delivery, Event, Heartbeat, LossReason, Outgoing, Prior, Receiver, ReceiverOptions,
+    RepairEnd, Reply, ReplyBody, RequestKind, RetentionLimits, SendError, Sender, SenderOptions,
+    SourceName, Stamp, Weight,
 };
 use natseq::subject::Filter;
 
@@ -530,7 +530,10 @@ impl World {
             let stamp = value(&self.runs[index].sender.stamp_line(heartbeat.lead));
             self.post(Packet::Beat { stamp, heartbeat });
         }
-        while let Some(reply) = self.runs[index].sender.poll_reply(now, Allowance::default()) {
+        while let Some(reply) = self.runs[index]
+            .sender
+            .poll_reply(now, Allowance::default())
+        {
             let packet = read_reply(reply);
             if let Packet::End { end, .. } = &packet {
                 let trail = self.runs[index].sender.trail();
