@@ -95,7 +95,7 @@ pub struct ArchiveStatistics {
     pub restarts: u64,
 }
 
-/// Repairs from a stream. See the [module](self).
+/// Repairs from a stream that captured the messages of sources.
 #[derive(Debug)]
 pub struct Archive {
     client: Client,
