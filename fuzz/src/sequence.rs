@@ -623,7 +623,10 @@ impl World {
             Event::EpochStarted { epoch, .. } => {
                 self.accounts.entry(epoch).or_default();
             }
-            Event::SourceSilent { .. } | Event::Conflict { .. } => {}
+            Event::SourceSilent { .. }
+            | Event::Conflict { .. }
+            | Event::CoverageChanged { .. }
+            | Event::Withdrawn { .. } => {}
             other => panic!("unknown {other:?}"),
         }
     }
