@@ -83,6 +83,8 @@ pub struct Outbox {
     confirmed_messages: u64,
     pings_sent: u64,
     pings_answered: u64,
+    /// PINGs that were not taken: no answer can be theirs.
+    pings_waiting: usize,
     watermarks: VecDeque<u64>,
 }
 
@@ -107,6 +109,7 @@ impl Outbox {
             confirmed_messages: 0,
             pings_sent: 0,
             pings_answered: 0,
+            pings_waiting: 0,
             watermarks: VecDeque::new(),
         }
     }
@@ -218,6 +221,7 @@ impl Outbox {
             piece: Piece::Ping,
         });
         self.watermarks.push_back(self.published_messages);
+        self.pings_waiting = self.pings_waiting.saturating_add(1);
         self.pings_sent = self.pings_sent.saturating_add(1);
         Some(self.pings_sent)
     }
@@ -231,8 +235,20 @@ impl Outbox {
 
     /// Takes a PONG from the server: what was published before its PING has arrived.
     ///
-    /// Returns the number of the PING that it answers; `None` when none is unanswered.
+    /// Returns the number of the PING that it answers; `None` when none that was taken is unanswered.
     pub fn handle_pong(&mut self) -> Option<u64> {
+        if self.pings_taken() == 0 {
+            return None;
+        }
+        self.settle_ping()
+    }
+
+    /// PINGs that were taken and have no answer yet.
+    fn pings_taken(&self) -> usize {
+        self.watermarks.len().saturating_sub(self.pings_waiting)
+    }
+
+    fn settle_ping(&mut self) -> Option<u64> {
         self.confirmed_messages = self.watermarks.pop_front()?;
         self.pings_answered = self.pings_answered.saturating_add(1);
         Some(self.pings_answered)
@@ -249,9 +265,7 @@ impl Outbox {
     /// Returns how many PINGs were taken and are unanswered.
     pub(crate) fn suspend(&mut self) -> usize {
         self.is_suspended = true;
-        let is_ping = |insert: &&Insert| matches!(insert.piece, Piece::Ping);
-        let waiting = self.inserts.iter().filter(is_ping).count();
-        self.watermarks.len().saturating_sub(waiting)
+        self.pings_taken()
     }
 
     /// Takes the PONGs that wait, for a link that is being left: the next server did not ask.
@@ -289,12 +303,13 @@ impl Outbox {
         let given_up = if in_doubt > 0 {
             self.inserts
                 .retain(|insert| !matches!(insert.piece, Piece::Ping));
+            self.pings_waiting = 0;
             self.watermarks.len()
         } else {
             pings
         };
         for _ in 0..given_up {
-            self.handle_pong();
+            self.settle_ping();
         }
         self.confirmed_messages = self.taken_messages;
         in_doubt
@@ -318,6 +333,7 @@ impl Outbox {
         self.inserts
             .retain(|insert| matches!(insert.piece, Piece::Payload(_)));
         self.watermarks.clear();
+        self.pings_waiting = 0;
         self.pings_answered = self.pings_sent;
         let in_doubt = self.taken_messages.saturating_sub(self.confirmed_messages);
         self.confirmed_messages = self.taken_messages;
@@ -356,6 +372,7 @@ impl Outbox {
         std::mem::swap(&mut batch.inserts, &mut self.inserts);
         self.line_bytes = 0;
         self.shared_bytes = 0;
+        self.pings_waiting = 0;
         self.taken_messages = self.published_messages;
         true
     }
@@ -629,5 +646,17 @@ mod tests {
         let mut outbox = Outbox::new(OutboxLimits::default());
         outbox.open(Vec::new());
         assert_eq!(outbox.handle_pong(), None);
+    }
+
+    #[test]
+    fn a_ping_that_is_not_on_its_way_has_no_answer() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        outbox.open(Vec::new());
+        outbox.publish(&message(b"1"), None).unwrap();
+        assert_eq!(outbox.ping(), Some(1));
+        assert_eq!(outbox.handle_pong(), None);
+        written(&mut outbox, usize::MAX);
+        assert_eq!(outbox.handle_pong(), Some(1));
+        assert_eq!(outbox.close(), 0, "in doubt");
     }
 }

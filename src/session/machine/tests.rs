@@ -914,6 +914,7 @@ fn a_maximum_is_kept_across_a_move() {
     dialogue.lose_link(1);
     dialogue.actions();
     dialogue.hear_on(2, ServerOp::Pong);
+    assert!(dialogue.written().ends_with("PING\r\n"));
     dialogue.hear_on(2, ServerOp::Pong);
     // The new server has sent two copies; two messages are left.
     dialogue.wait(SECOND / 4);
