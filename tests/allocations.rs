@@ -1,21 +1,37 @@
-//! Publishing takes no memory for each message: what it needs is there after the first few.
+//! Publishing and checking take no memory for each message: what they need is there after the first
+//! few. And a source that rests takes little.
 #![cfg(all(feature = "broker", feature = "client"))]
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::arithmetic_side_effects,
     reason = "a test may panic"
 )]
 
 use std::alloc::System;
+use std::time::Duration;
 
 use natseq::broker::{Broker, BrokerOptions};
 use natseq::client::connect;
+use natseq::sequence::{Receiver, ReceiverOptions, Sender, SenderOptions, SourceName, Weight};
+use natseq::subject::Filter;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const MESSAGES: u64 = 1_000;
+const NOW: Duration = Duration::from_secs(1);
+/// All that a receiver keeps for a source that is at rest.
+const IDLE_SOURCE_BYTES_MAX: usize = 256;
+
+struct Unit;
+
+impl Weight for Unit {
+    fn weight(&self) -> usize {
+        1
+    }
+}
 
 /// One thread and no await between the two looks, so that nobody else allocates. Both kinds stand
 /// in one test, because tests of one binary run beside each other.
@@ -46,6 +62,58 @@ async fn published_messages_are_not_allocated() {
         client.flush().await.unwrap();
     }
     assert_eq!(allocations(&stamped), 0, "stamped");
+
+    what_is_checked_is_not_allocated();
+    an_idle_source_takes_little_memory();
+}
+
+/// A receiver that knows so many sources and their scope, at rest.
+fn receiver(sources: u64) -> Receiver<Unit> {
+    let scope = Filter::new("d.>").unwrap();
+    let name = SourceName::new("a").unwrap();
+    let mut sender = Sender::new(SenderOptions::new(name, 1, scope.clone()), 1, NOW);
+    sender.handle_connected(NOW);
+    let hello = sender.poll_heartbeat(NOW).unwrap();
+    let mut options = ReceiverOptions::new(scope);
+    options.sources_max = 1 << 20;
+    let mut receiver = Receiver::new(options, 1, NOW);
+    for source in 0..sources {
+        let stamp = format!("source-{source}.1763683200123456.0");
+        receiver.handle_heartbeat(NOW, stamp.as_bytes(), &hello);
+        while receiver.poll_event().is_some() {}
+    }
+    receiver
+}
+
+fn what_is_checked_is_not_allocated() {
+    let mut receiver = receiver(10);
+    let stamps: Vec<String> = (0..MESSAGES)
+        .map(|at| format!("source-{}.1763683200123456.{}", at % 10, 1 + at / 10))
+        .collect();
+    let (first, rest) = stamps.split_at(10);
+    let mut check = |stamp: &String| {
+        receiver.handle_message(NOW, Some(stamp.as_bytes()), Unit);
+        assert!(receiver.poll_event().is_some());
+    };
+    first.iter().for_each(&mut check);
+    let region = Region::new(ALLOCATOR);
+    rest.iter().for_each(&mut check);
+    let change = region.change();
+    assert_eq!(change.allocations + change.reallocations, 0, "checked");
+}
+
+fn an_idle_source_takes_little_memory() {
+    // The worst number of sources: the index has just doubled.
+    for sources in [3_000, 100_000, 200_000] {
+        let region = Region::new(ALLOCATOR);
+        let receiver = receiver(sources);
+        let change = region.change();
+        let bytes = change.bytes_allocated - change.bytes_deallocated;
+        let each = bytes / usize::try_from(sources).unwrap();
+        println!("{sources} idle sources take {each} bytes each");
+        assert!(each <= IDLE_SOURCE_BYTES_MAX, "{each} bytes");
+        drop(receiver);
+    }
 }
 
 fn allocations(publish: &dyn Fn()) -> usize {

@@ -70,6 +70,13 @@ pub(crate) fn compare(title: &str, mut contenders: Vec<Contender<'_>>) {
     }
 }
 
+/// The wall time of `work`.
+pub(crate) fn time(work: impl FnOnce()) -> Duration {
+    let begun = now();
+    work();
+    now().saturating_duration_since(begun)
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 
 use super::ranges::width;
 
+/// Eight bytes while nothing is missing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Gaps {
+pub(super) struct Gaps(Option<Box<Missing>>);
+
+#[derive(Debug, Clone, Default)]
+struct Missing {
     by_start: BTreeMap<u64, Gap>,
     numbers: u64,
-    /// Whether some gap waits for late bytes.
-    has_doomed: bool,
+    /// Before this no gap is given up; `None` while none waits for late bytes.
+    doomed_due: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,9 @@ pub(super) struct Gap {
 impl Gaps {
     /// Adds a range that no gap holds yet.
     pub(super) fn open(&mut self, from: u64, to: u64, born: Duration, due: Duration) {
-        self.numbers = self.numbers.saturating_add(width(from, to));
-        if let Some(mut last) = self.by_start.last_entry()
+        let missing = self.0.get_or_insert_default();
+        missing.numbers = missing.numbers.saturating_add(width(from, to));
+        if let Some(mut last) = missing.by_start.last_entry()
             && last.get().to.saturating_add(1) == from
             && last.get().due == due
             && !last.get().is_local
@@ -41,7 +46,7 @@ impl Gaps {
             last.get_mut().to = to;
             return;
         }
-        self.by_start.insert(
+        missing.by_start.insert(
             from,
             Gap {
                 from,
@@ -58,8 +63,9 @@ impl Gaps {
     ///
     /// A long stall behind a full hold is one gap, as young as its last number.
     pub(super) fn open_local(&mut self, seq: u64, now: Duration) {
-        self.numbers = self.numbers.saturating_add(1);
-        if let Some((_, gap)) = self.by_start.range_mut(..seq).next_back()
+        let missing = self.0.get_or_insert_default();
+        missing.numbers = missing.numbers.saturating_add(1);
+        if let Some((_, gap)) = missing.by_start.range_mut(..seq).next_back()
             && gap.is_local
             && gap.gone_due.is_none()
             && gap.to.saturating_add(1) == seq
@@ -68,7 +74,7 @@ impl Gaps {
             gap.born = now;
             return;
         }
-        self.by_start.insert(
+        missing.by_start.insert(
             seq,
             Gap {
                 from: seq,
@@ -83,12 +89,15 @@ impl Gaps {
 
     /// Takes `from` to `to` out of the gap that begins at `start`.
     pub(super) fn cut(&mut self, start: u64, from: u64, to: u64) {
-        let Some(gap) = self.by_start.remove(&start) else {
+        let Some(missing) = &mut self.0 else {
             return;
         };
-        self.numbers = self.numbers.saturating_sub(width(from, to));
+        let Some(gap) = missing.by_start.remove(&start) else {
+            return;
+        };
+        missing.numbers = missing.numbers.saturating_sub(width(from, to));
         if start < from {
-            self.by_start.insert(
+            missing.by_start.insert(
                 start,
                 Gap {
                     to: from.saturating_sub(1),
@@ -98,20 +107,24 @@ impl Gaps {
         }
         if to < gap.to {
             let rest = to.saturating_add(1);
-            self.by_start.insert(rest, Gap { from: rest, ..gap });
+            missing.by_start.insert(rest, Gap { from: rest, ..gap });
+        }
+        if missing.by_start.is_empty() {
+            self.0 = None;
         }
     }
 
     /// Forgets everything; returns how many numbers that were.
     pub(super) fn clear(&mut self) -> u64 {
-        self.by_start.clear();
-        self.has_doomed = false;
-        core::mem::take(&mut self.numbers)
+        self.0.take().map_or(0, |missing| missing.numbers)
     }
 
     /// The time without a connection, which ends now, does not count.
     pub(super) fn shift(&mut self, away: Duration, now: Duration) {
-        for gap in self.by_start.values_mut() {
+        let Some(missing) = &mut self.0 else {
+            return;
+        };
+        for gap in missing.by_start.values_mut() {
             // Some open meanwhile, by bytes that came before.
             gap.born = gap.born.saturating_add(away).min(now);
             gap.due = gap.due.saturating_add(away).min(gap.due.max(now));
@@ -120,91 +133,98 @@ impl Gaps {
 
     /// Late bytes may still bring the gaps that lie within these numbers until `due`.
     pub(super) fn doom(&mut self, from: u64, to: u64, due: Duration) {
-        for gap in self
+        let Some(missing) = &mut self.0 else {
+            return;
+        };
+        for gap in missing
             .by_start
             .values_mut()
             .filter(|gap| gap.from >= from && gap.to <= to)
         {
-            gap.gone_due.get_or_insert(due);
-            self.has_doomed = true;
+            let due = *gap.gone_due.get_or_insert(due);
+            let earliest = missing.doomed_due.get_or_insert(due);
+            *earliest = due.min(*earliest);
         }
     }
 
     /// The doomed gaps whose time is over.
     pub(super) fn take_doomed(&mut self, now: Duration) -> Vec<(u64, u64)> {
-        if !self.has_doomed {
+        let Some(missing) = &mut self.0 else {
+            return Vec::new();
+        };
+        if missing.doomed_due.is_none_or(|due| due > now) {
             return Vec::new();
         }
-        let is_later = |gap: &Gap| gap.gone_due.is_some_and(|due| due > now);
-        self.has_doomed = self.by_start.values().any(is_later);
+        let dooms = missing.by_start.values().filter_map(|gap| gap.gone_due);
+        missing.doomed_due = dooms.filter(|due| *due > now).min();
         let is_over = |gap: &&Gap| gap.gone_due.is_some_and(|due| due <= now);
-        self.by_start
-            .values()
-            .filter(is_over)
-            .map(|gap| (gap.from, gap.to))
-            .collect()
+        let over = missing.by_start.values().filter(is_over);
+        over.map(|gap| (gap.from, gap.to)).collect()
     }
 
-    /// When [`Gaps::take_doomed`] has something next.
+    /// When [`Gaps::take_doomed`] is to be called next.
     pub(super) fn doomed_due(&self) -> Option<Duration> {
-        if !self.has_doomed {
-            return None;
-        }
-        self.by_start.values().filter_map(|gap| gap.gone_due).min()
+        self.0.as_ref()?.doomed_due
     }
 
     /// The missing numbers within `from` to `to`, as where their gap begins and what of it.
     pub(super) fn within(&self, from: u64, to: u64) -> Vec<(u64, u64, u64)> {
         let first = self.holding(from).unwrap_or(from);
-        let gaps = self
-            .by_start
-            .range(first..=to.max(first))
-            .map(|(_, gap)| gap);
+        let gaps = self.range(first, to.max(first));
         gaps.map(|gap| (gap.from, gap.from.max(from), gap.to.min(to)))
             .collect()
     }
 
     /// Where the gap that holds `seq` begins.
     pub(super) fn holding(&self, seq: u64) -> Option<u64> {
-        let (_, gap) = self.by_start.range(..=seq).next_back()?;
+        let gap = self.range(0, seq).next_back()?;
         (gap.to >= seq).then_some(gap.from)
     }
 
     /// Returns true when some number within `from` to `to` is missing.
     pub(super) fn touches(&self, from: u64, to: u64) -> bool {
-        self.holding(from).is_some() || self.by_start.range(from..=to).next().is_some()
+        self.holding(from).is_some() || self.range(from, to).next().is_some()
     }
 
     /// How many numbers are missing directly up to `to`.
     pub(super) fn width_before(&self, to: u64) -> u64 {
-        match self.by_start.last_key_value() {
-            Some((_, gap)) if gap.to == to => width(gap.from, gap.to),
+        match self.iter().next_back() {
+            Some(gap) if gap.to == to => width(gap.from, gap.to),
             _ => 0,
         }
     }
 
     /// The oldest gap.
     pub(super) fn first(&self) -> Option<&Gap> {
-        self.by_start.first_key_value().map(|(_, gap)| gap)
+        self.iter().next()
     }
 
     /// Every gap in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Gap> {
-        self.by_start.values()
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Gap> {
+        self.0.iter().flat_map(|missing| missing.by_start.values())
     }
 
     /// How many gaps there are.
     pub(super) fn len(&self) -> usize {
-        self.by_start.len()
+        self.0.as_ref().map_or(0, |missing| missing.by_start.len())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_start.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// How many numbers are missing.
-    pub(super) const fn numbers(&self) -> u64 {
-        self.numbers
+    pub(super) fn numbers(&self) -> u64 {
+        self.0.as_ref().map_or(0, |missing| missing.numbers)
+    }
+
+    /// The gaps that begin at `from` to `to`.
+    fn range(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = &Gap> {
+        let gaps = self
+            .0
+            .iter()
+            .map(move |missing| missing.by_start.range(from..=to));
+        gaps.flatten().map(|(_, gap)| gap)
     }
 }
 

@@ -27,6 +27,8 @@ mod event;
 mod gaps;
 mod heartbeat;
 mod line;
+mod nanos;
+mod options;
 mod ranges;
 mod receiver;
 mod recent;
@@ -40,6 +42,7 @@ mod statistics;
 #[cfg(test)]
 mod story;
 mod subjects;
+mod table;
 
 pub use archive::{ArchiveIndex, Stored};
 pub use bare::{BareChecker, BareStatistics, BareVerdict};
@@ -57,8 +60,9 @@ pub use event::{Event, LossReason, Origin};
 pub use heartbeat::HeartbeatError;
 pub use heartbeat::{Heartbeat, HeartbeatKind, Prior};
 pub use line::Start;
+pub use options::{Delivery, ReceiverOptions, Weight};
 pub use ranges::{RangeError, Ranges};
-pub use receiver::{Delivery, Receiver, ReceiverOptions, Request, RequestKind, Weight};
+pub use receiver::{Receiver, Request, RequestKind};
 pub use repair::{
     REPLY_TO, RepairEnd, RepairEndError, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TRAIL,
 };

@@ -1,128 +1,35 @@
 //! One subscription: gives every number that it is owed exactly one outcome.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::jitter::Jitter;
-use crate::subject::Filter;
 
 use super::defect::Defect;
 use super::event::Event;
 use super::heartbeat::{Heartbeat, Prior};
-use super::line::{Arrived, Line, SCATTER_TIME, Start, Surroundings};
+use super::line::{Arrived, Line, Load, SCATTER_TIME, Surroundings};
+use super::nanos::Nanos;
+pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
 use super::stamp::Stamp;
 use super::statistics::LineStatistics;
+use super::table::{LineId, Table};
 
 /// How often all sources are looked at for silence and idleness.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+/// How many of them at once.
+const SCAN_LINES: usize = 4_096;
+/// When the table is full, one part in this many is lined up to be evicted.
+const EVICTED_PART: usize = 16;
 /// After a reconnect only sources that were heard within this time are asked where they are.
 const RECENT_TIME: Duration = Duration::from_secs(30);
 /// The lowest bits of [`Request::line`] tell the requests of a line apart.
 const REQUEST_BITS: u32 = 8;
 /// Then one after another: a thousand in a second.
 const QUESTION_SPACING: Duration = Duration::from_millis(1);
-
-/// How messages are delivered and what is done about gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Delivery {
-    /// As they arrive; repairs come later than their successors.
-    #[default]
-    Immediate,
-    /// In the order of their numbers, for each run of a source; what comes early is held.
-    Ordered,
-    /// As they arrive; nothing is asked for, what is missing is reported lost.
-    DetectOnly,
-}
-
-/// How a receiver behaves.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ReceiverOptions {
-    /// What the subscription receives: a source whose scope lies within it owes us every number.
-    pub filter: Filter,
-    /// A scope that reaches the subscription whole although its filter does not show it: the
-    /// subjects come by another name here, through an import or a mapping. Sources whose scope is
-    /// not known are taken to have it, and those that announce a scope within it owe us every
-    /// number too. Default none.
-    pub assume_scope: Option<Filter>,
-    /// How messages are delivered. Default [`Delivery::Immediate`].
-    pub delivery: Delivery,
-    /// From where on numbers are owed. Default [`Start::Live`].
-    pub start: Start,
-    /// Whether the subscription shares its messages with others (a queue group): no gaps are
-    /// claimed then. Default false.
-    pub is_shared: bool,
-    /// How long a missing number may be late. Default 0: connections keep order.
-    pub grace: Duration,
-    /// The same after the path has changed. Default 25 ms.
-    pub unsettled_grace: Duration,
-    /// How long a number that the source no longer has may be late after the path has changed.
-    /// Default 50 ms.
-    pub settle_time: Duration,
-    /// How long a change of the path matters. Default 2 s.
-    pub path_change_time: Duration,
-    /// Connected time without any number won back, after which a gap is lost. Default 5 s.
-    pub gap_timeout: Duration,
-    /// Time after which a source that is not heard is forgotten, unless it has gaps.
-    /// Default 10 min.
-    pub idle_time: Duration,
-    /// Runs of sources in the table; the one heard least recently is evicted. Default 65,536.
-    pub sources_max: usize,
-    /// Gaps of one run; the oldest is reported lost. Default 16,384.
-    pub gaps_max: usize,
-    /// Messages of one run held for the order; later ones are asked for again. Default 8,192, what
-    /// a source retains by default.
-    pub hold_messages_max: usize,
-    /// Their bytes. Default 4 MiB.
-    pub hold_bytes_max: usize,
-}
-
-impl ReceiverOptions {
-    /// The defaults.
-    #[must_use]
-    pub const fn new(filter: Filter) -> Self {
-        Self {
-            filter,
-            assume_scope: None,
-            delivery: Delivery::Immediate,
-            start: Start::Live,
-            is_shared: false,
-            grace: Duration::ZERO,
-            unsettled_grace: Duration::from_millis(25),
-            settle_time: Duration::from_millis(50),
-            path_change_time: Duration::from_secs(2),
-            gap_timeout: Duration::from_secs(5),
-            idle_time: Duration::from_secs(600),
-            sources_max: 65_536,
-            gaps_max: 16_384,
-            hold_messages_max: 8_192,
-            hold_bytes_max: 4 << 20,
-        }
-    }
-
-    /// Whether everything within `scope` comes to the subscription.
-    pub(super) fn covers(&self, scope: &Filter) -> bool {
-        let assumed = self.assume_scope.as_ref();
-        scope.is_subset_of(&self.filter) || assumed.is_some_and(|wide| scope.is_subset_of(wide))
-    }
-}
-
-/// What a receiver needs to know of a message that it carries.
-pub trait Weight {
-    /// Bytes that the message keeps in memory; they count towards
-    /// [`ReceiverOptions::hold_bytes_max`].
-    fn weight(&self) -> usize;
-
-    /// What it was published to, also when it came as a repair. Where this is not told, less is
-    /// proven of sources that the subscription sees only a part of.
-    fn subject(&self) -> &[u8] {
-        &[]
-    }
-}
 
 /// Something to ask a source: publish the payload to its repair subject, with a reply subject that
 /// leads back to `line`.
@@ -167,17 +74,22 @@ impl RequestKind {
 #[derive(Debug, Clone)]
 pub struct Receiver<M> {
     options: ReceiverOptions,
-    lines: BTreeMap<u64, Line<M>>,
-    next_line: u64,
-    /// The runs of each source in ascending order.
-    names: BTreeMap<SourceName, Vec<(u64, u64)>>,
-    /// Lines that wait for time or for an answer.
-    active: BTreeSet<u64>,
+    table: Table<M>,
+    /// When which line is to be looked at: those that wait for time or for an answer.
+    timers: BTreeSet<(Nanos, LineId)>,
+    /// What all lines hold together.
+    load: Load,
     /// The line of the last message.
-    last: u64,
+    last: Option<LineId>,
+    /// What its stamps begin with.
+    last_prefix: Vec<u8>,
     events: VecDeque<Event<M>>,
     jitter: Jitter,
     next_scan: Duration,
+    /// Where the next scan begins.
+    scan_from: usize,
+    /// The runs to evict next, the one heard least recently first.
+    oldest: VecDeque<(Rank, LineId)>,
     disconnected: Option<Duration>,
     path_changed: Option<Duration>,
     subscribed: Option<Duration>,
@@ -185,20 +97,26 @@ pub struct Receiver<M> {
     bad_stamps: u64,
 }
 
+/// Runs are evicted in this order: those in which nothing is undecided first, and among them the
+/// one heard least recently.
+type Rank = (bool, Nanos);
+
 impl<M: Weight> Receiver<M> {
     /// Makes a receiver on a connection that is up. `seed` is for the jitter of requests.
     #[must_use]
     pub fn new(options: ReceiverOptions, seed: u64, now: Duration) -> Self {
         Self {
             options,
-            lines: BTreeMap::new(),
-            next_line: 0,
-            names: BTreeMap::new(),
-            active: BTreeSet::new(),
-            last: 0,
+            table: Table::new(seed),
+            timers: BTreeSet::new(),
+            load: Load::default(),
+            last: None,
+            last_prefix: Vec::new(),
             events: VecDeque::new(),
             jitter: Jitter::new(seed),
             next_scan: now.saturating_add(SCAN_INTERVAL),
+            scan_from: 0,
+            oldest: VecDeque::new(),
             disconnected: None,
             path_changed: None,
             subscribed: None,
@@ -210,27 +128,30 @@ impl<M: Weight> Receiver<M> {
     /// Takes a message of the subscription; `stamp` is the value of its first `Seq` header.
     #[inline]
     pub fn handle_message(&mut self, now: Duration, stamp: Option<&[u8]>, message: M) {
-        let Some(stamp) = stamp else {
+        let Some(text) = stamp else {
             self.unsequenced = self.unsequenced.saturating_add(1);
             return self.events.push_back(Event::Unsequenced { message });
         };
-        if let Some(line) = self.lines.get(&self.last)
-            && let Some(seq) = Stamp::seq_after(line.prefix(), stamp)
+        if let Some(line) = self.last
+            && let Some((seq, prev)) = Stamp::numbers_after(&self.last_prefix, text)
             && seq > 0
         {
             let arrived = Arrived {
                 seq,
-                prev: None,
+                prev,
                 is_repaired: false,
             };
-            return self.take(now, self.last, &arrived, message);
+            return self.take(now, line, &arrived, message);
         }
-        let Some(stamp) = Stamp::parse(stamp).filter(|stamp| stamp.seq > 0) else {
+        let Some(stamp) = Stamp::parse(text).filter(|stamp| stamp.seq > 0) else {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return self.events.push_back(Event::Unsequenced { message });
         };
         if let Some(line) = self.line_of(now, &stamp, stamp.seq, true) {
-            self.last = line;
+            self.last = Some(line);
+            self.last_prefix.clear();
+            let prefix = text.get(..stamp.prefix_len()).unwrap_or_default();
+            self.last_prefix.extend_from_slice(prefix);
             let arrived = Arrived {
                 seq: stamp.seq,
                 prev: stamp.prev,
@@ -251,7 +172,7 @@ impl<M: Weight> Receiver<M> {
         let is_news = !heartbeat.kind.is_end();
         let first_owed = heartbeat.lead.saturating_add(1);
         if let Some(line) = self.line_of(now, &stamp, first_owed, is_news) {
-            self.supersede_before(now, &stamp);
+            self.supersede_before(now, line);
             self.with(now, line, |line, around| {
                 line.handle_heartbeat(around, heartbeat, None)
             });
@@ -333,28 +254,26 @@ impl<M: Weight> Receiver<M> {
         self.path_changed = Some(now);
         let may_ask = self.options.delivery != Delivery::DetectOnly;
         let mut spacing = Duration::ZERO;
-        for (id, line) in &mut self.lines {
-            let silence = now.saturating_sub(away).saturating_sub(line.heard);
-            let scatter = SCATTER_TIME.mul_f64(self.jitter.unit());
-            let ask_after = now.saturating_add(scatter);
-            line.handle_connected(now, away, ask_after);
-            if may_ask && silence <= RECENT_TIME {
-                line.question_scope(ask_after.saturating_add(spacing));
-                spacing = spacing.saturating_add(QUESTION_SPACING);
-            }
-            if line.is_active() {
-                self.active.insert(*id);
-            }
+        for id in self.table.within(0, usize::MAX).collect::<Vec<_>>() {
+            self.with(now, id, |line, around| {
+                let silence = now.saturating_sub(away).saturating_sub(line.heard());
+                let scatter = SCATTER_TIME.mul_f64(around.jitter.unit());
+                let ask_after = now.saturating_add(scatter);
+                line.handle_connected(now, away, ask_after);
+                if may_ask && silence <= RECENT_TIME {
+                    line.question_scope(ask_after.saturating_add(spacing));
+                    spacing = spacing.saturating_add(QUESTION_SPACING);
+                }
+            });
         }
     }
 
     /// For `pause` nobody asked for anything, because the caller was busy: that time does not count
     /// towards [`ReceiverOptions::gap_timeout`].
     pub fn handle_pause(&mut self, now: Duration, pause: Duration) {
-        for id in &self.active {
-            if let Some(line) = self.lines.get_mut(id) {
-                line.handle_pause(now, pause);
-            }
+        let waiting = self.timers.iter().map(|(_, id)| *id);
+        for id in waiting.collect::<Vec<_>>() {
+            self.with(now, id, |line, _| line.handle_pause(now, pause));
         }
     }
 
@@ -363,21 +282,11 @@ impl<M: Weight> Receiver<M> {
         if self.disconnected.is_some() {
             return;
         }
-        let due: Vec<u64> = self
-            .active
-            .iter()
-            .copied()
-            .filter(|id| {
-                let line = self.lines.get(id);
-                line.and_then(|line| line.timeout(&self.options))
-                    .is_some_and(|due| due <= now)
-            })
-            .collect();
-        for id in due {
+        let due = self.timers.range(..=until(now)).map(|(_, id)| *id);
+        for id in due.collect::<Vec<_>>() {
             self.with(now, id, Line::handle_timeout);
         }
         if now >= self.next_scan {
-            self.next_scan = now.saturating_add(SCAN_INTERVAL);
             self.scan(now);
         }
     }
@@ -396,59 +305,54 @@ impl<M: Weight> Receiver<M> {
         if self.disconnected.is_some() || !may_ask {
             return None;
         }
-        let mut around = Surroundings {
-            now,
-            options: &self.options,
-            events: &mut self.events,
-            jitter: &mut self.jitter,
-            path_changed: self.path_changed,
-            subscribed: self.subscribed,
-        };
-        for id in &self.active {
-            let Some(line) = self.lines.get_mut(id) else {
-                continue;
-            };
-            let (number, kind) = if let Some(number) = line.take_question(now) {
-                (number, RequestKind::Heartbeat)
-            } else if let Some((number, ranges)) = line.take_request(&mut around) {
-                (number, RequestKind::Messages(ranges))
-            } else {
-                continue;
-            };
-            let (source, epoch) = (line.source().clone(), line.epoch());
-            return Some(Request {
-                line: *id << REQUEST_BITS | u64::from(number),
-                source,
-                epoch,
-                kind,
+        let mut from = (Nanos::new(Duration::ZERO), 0);
+        loop {
+            let (due, id) = *self.timers.range(from..=until(now)).next()?;
+            let request = self.with(now, id, |line, around| {
+                let (number, kind) = if let Some(number) = line.take_question(now) {
+                    (number, RequestKind::Heartbeat)
+                } else {
+                    let (number, ranges) = line.take_request(around)?;
+                    (number, RequestKind::Messages(ranges))
+                };
+                Some(Request {
+                    line: id << REQUEST_BITS | u64::from(number),
+                    source: line.source().clone(),
+                    epoch: line.epoch(),
+                    kind,
+                })
             });
+            if let Some(Some(request)) = request {
+                return Some(request);
+            }
+            from = (due, id.saturating_add(1));
         }
-        None
     }
 
     /// When to call [`Receiver::handle_timeout`], and to poll after it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.disconnected.is_some() || self.lines.is_empty() {
+        if self.disconnected.is_some() || self.table.is_empty() {
             return None;
         }
-        let lines = self.active.iter().filter_map(|id| self.lines.get(id));
-        let due = lines.filter_map(|line| line.timeout(&self.options)).min();
+        let due = self.timers.first().map(|(due, _)| due.get());
         Some(due.map_or(self.next_scan, |due| due.min(self.next_scan)))
     }
 
     /// Returns true when a message that comes now may be held back for the order.
     #[must_use]
     pub fn may_hold(&self) -> bool {
-        self.options.delivery == Delivery::Ordered && !self.active.is_empty()
+        self.options.delivery == Delivery::Ordered && !self.timers.is_empty()
     }
 
-    /// Counts of every run of every source, in order.
+    /// Counts of every run of every source, in order. Sorts them all.
     pub fn statistics(&self) -> impl Iterator<Item = LineStatistics> {
-        self.names
-            .values()
-            .flatten()
-            .filter_map(|(_, id)| Some(self.lines.get(id)?.statistics()))
+        let mut lines: Vec<&Line<M>> = self.table.lines().collect();
+        lines.sort_unstable_by(|one, two| {
+            let (one, two) = ((one.source(), one.epoch()), (two.source(), two.epoch()));
+            one.cmp(&two)
+        });
+        lines.into_iter().map(Line::statistics)
     }
 
     /// Messages without a stamp, those with a malformed one not counted.
@@ -463,101 +367,118 @@ impl<M: Weight> Receiver<M> {
         self.bad_stamps
     }
 
-    /// Returns true when no number is undecided.
+    /// Returns true when no number is undecided. Looks at every run.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.lines.values().all(Line::is_settled)
+        self.table.lines().all(Line::is_settled)
     }
 
     /// Returns true when at least one source was heard, and every run has ended or was superseded,
     /// nothing is undecided, and every event was taken.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let is_told = self.events.is_empty() && !self.lines.is_empty();
-        is_told && self.lines.values().all(Line::is_ended)
+        self.events.is_empty() && !self.table.is_empty() && self.load.running == 0
     }
 
-    fn take(&mut self, now: Duration, id: u64, arrived: &Arrived, message: M) {
+    #[inline]
+    fn take(&mut self, now: Duration, id: LineId, arrived: &Arrived, message: M) {
         let is_taken = self.with(now, id, |line, around| {
             line.handle_message(around, arrived, message)
         });
         if is_taken == Some(false)
-            && let Some(line) = self.lines.get(&id)
+            && let Some(line) = self.table.get(id)
         {
             let (source, epoch) = (line.source().clone(), line.epoch());
             self.events.push_back(Event::Conflict { source, epoch });
         }
     }
 
-    /// Runs `act` on a line; `None` when there is none with this number.
+    /// Runs `act` on a line and keeps the books about it; `None` when there is no such line.
     #[inline]
     fn with<T>(
         &mut self,
         now: Duration,
-        id: u64,
+        id: LineId,
         act: impl FnOnce(&mut Line<M>, &mut Surroundings<'_, M>) -> T,
     ) -> Option<T> {
-        let line = self.lines.get_mut(&id)?;
-        let was_active = line.is_active();
+        let (line, due) = self.table.get_mut(id)?;
+        let before = line.load();
+        let others = self.load.without(before);
+        let options = &self.options;
         let result = act(
             line,
             &mut Surroundings {
                 now,
-                options: &self.options,
+                options,
+                gaps_max: options
+                    .gaps_max
+                    .min(options.gaps_total_max.saturating_sub(others.gaps)),
+                hold_bytes_max: options.hold_bytes_max.min(
+                    options
+                        .hold_bytes_total_max
+                        .saturating_sub(others.held_bytes),
+                ),
                 events: &mut self.events,
                 jitter: &mut self.jitter,
                 path_changed: self.path_changed,
                 subscribed: self.subscribed,
             },
         );
-        match (was_active, line.is_active()) {
-            (false, true) => {
-                self.active.insert(id);
+        self.load = others.with(line.load());
+        if due.is_some() || !line.is_at_rest() {
+            line.rest();
+            let next = line.timeout(options).map(Nanos::new);
+            if *due != next {
+                if let Some(due) = *due {
+                    self.timers.remove(&(due, id));
+                }
+                if let Some(next) = next {
+                    self.timers.insert((next, id));
+                }
+                *due = next;
             }
-            (true, false) => {
-                self.active.remove(&id);
-            }
-            (true, true) | (false, false) => {}
         }
         Some(result)
     }
 
-    fn is_of(&self, line: u64, stamp: &Stamp<'_>) -> bool {
-        self.lines.get(&line).is_some_and(|line| {
+    fn is_of(&self, line: LineId, stamp: &Stamp<'_>) -> bool {
+        self.table.get(line).is_some_and(|line| {
             line.source().as_str() == stamp.source && line.epoch() == stamp.epoch
         })
     }
 
     /// Finds or begins the line of a run; `None` when an earlier run comes back.
+    #[inline]
     fn line_of(
         &mut self,
         now: Duration,
         stamp: &Stamp<'_>,
         first_owed: u64,
         is_news: bool,
-    ) -> Option<u64> {
-        let Some(runs) = self.names.get(stamp.source) else {
+    ) -> Option<LineId> {
+        let source = stamp.source_name();
+        let Some(latest) = self.table.latest(&source) else {
             let is_all_owed = Defect::BaseOne.is_planted();
             let base = if is_all_owed { 1 } else { first_owed };
-            return self.begin(now, stamp, base, None);
+            return Some(self.begin(now, source, stamp.epoch, base, None));
         };
-        if let Some((_, id)) = runs.iter().find(|(epoch, _)| *epoch == stamp.epoch) {
-            return Some(*id);
+        let latest_epoch = self.table.get(latest)?.epoch();
+        if latest_epoch == stamp.epoch {
+            return Some(latest);
         }
-        let (latest, id) = *runs.last()?;
         if Defect::OneEpoch.is_planted() {
+            return Some(latest);
+        }
+        if stamp.epoch > latest_epoch {
+            // Numbers of a later run are owed from its beginning.
+            return Some(self.begin(now, source, stamp.epoch, 1, Some(latest)));
+        }
+        if let Some(id) = self.table.run(latest, stamp.epoch) {
             return Some(id);
         }
-        if stamp.epoch > latest {
-            // Numbers of a later run are owed from its beginning.
-            return self.begin(now, stamp, 1, Some((latest, id)));
-        }
         if is_news {
-            let source = self.lines.get(&id)?.source().clone();
-            self.events.push_back(Event::Conflict {
-                source,
-                epoch: stamp.epoch,
-            });
+            let epoch = stamp.epoch;
+            self.events.push_back(Event::Conflict { source, epoch });
         }
         None
     }
@@ -565,20 +486,18 @@ impl<M: Weight> Receiver<M> {
     fn begin(
         &mut self,
         now: Duration,
-        stamp: &Stamp<'_>,
+        source: SourceName,
+        epoch: u64,
         base: u64,
-        previous: Option<(u64, u64)>,
-    ) -> Option<u64> {
-        if self.lines.len() >= self.options.sources_max {
-            self.evict_oldest();
+        previous: Option<LineId>,
+    ) -> LineId {
+        if self.table.len() >= self.options.sources_max {
+            self.evict_oldest(now);
         }
-        let source = SourceName::new(stamp.source).ok()?;
-        let is_tail_known = previous
-            .and_then(|(_, id)| self.lines.get(&id))
-            .is_some_and(Line::has_end);
-        let id = self.next_line;
-        self.next_line = self.next_line.saturating_add(1);
-        let mut line = Line::new(source.clone(), stamp.epoch, base, now);
+        let previous = previous.and_then(|id| self.table.get(id));
+        let is_tail_known = previous.is_some_and(Line::has_end);
+        let previous = previous.map(Line::epoch);
+        let mut line = Line::new(source.clone(), epoch, base, now);
         if self.options.is_shared {
             line.share();
         } else if self.options.assume_scope.is_some() {
@@ -587,22 +506,16 @@ impl<M: Weight> Receiver<M> {
         if self.options.delivery == Delivery::DetectOnly && !Defect::DetectorAsks.is_planted() {
             line.detect_only();
         }
-        if line.is_active() {
-            self.active.insert(id);
-        }
-        self.lines.insert(id, line);
-        self.names
-            .entry(source.clone())
-            .or_default()
-            .push((stamp.epoch, id));
+        self.load = self.load.with(line.load());
+        let id = self.table.insert(line);
         self.events.push_back(Event::EpochStarted {
             source,
-            epoch: stamp.epoch,
-            previous: previous.map(|(epoch, _)| epoch),
+            epoch,
+            previous,
             is_tail_known,
         });
         self.with(now, id, |line, around| line.join(around));
-        Some(id)
+        id
     }
 
     /// A source names the last number of its run before: what we miss of that is countable.
@@ -611,9 +524,9 @@ impl<M: Weight> Receiver<M> {
         let Some(prior) = prior.filter(|prior| prior.epoch < stamp.epoch) else {
             return;
         };
-        let runs = self.names.get(stamp.source);
-        let id = runs.and_then(|runs| runs.iter().find(|(epoch, _)| *epoch == prior.epoch));
-        if let Some((_, id)) = id.copied() {
+        let latest = self.table.latest(&stamp.source_name());
+        let id = latest.and_then(|latest| self.table.run(latest, prior.epoch));
+        if let Some(id) = id {
             self.with(now, id, |line, around| {
                 line.supersede(around, Some(prior.lead))
             });
@@ -622,63 +535,106 @@ impl<M: Weight> Receiver<M> {
 
     /// A heartbeat of a later run ends the earlier ones. Its data does not: on a path that reorders
     /// it may have overtaken theirs.
-    fn supersede_before(&mut self, now: Duration, stamp: &Stamp<'_>) {
-        let Some(runs) = self.names.get(stamp.source).filter(|runs| runs.len() > 1) else {
-            return;
-        };
-        let earlier = runs.iter().filter(|(epoch, _)| *epoch < stamp.epoch);
-        let earlier: Vec<u64> = earlier.map(|(_, id)| *id).collect();
+    fn supersede_before(&mut self, now: Duration, id: LineId) {
+        let earlier: Vec<LineId> = self.table.down_from(id).skip(1).collect();
         for id in earlier {
             self.with(now, id, |line, around| line.supersede(around, None));
         }
     }
 
+    /// Looks at some of the lines for silence and idleness, so that all have their turn within
+    /// the interval.
     fn scan(&mut self, now: Duration) {
-        let mut idle = Vec::new();
-        for (id, line) in &mut self.lines {
+        let ids: Vec<LineId> = self.table.within(self.scan_from, SCAN_LINES).collect();
+        for id in ids {
+            let Some((line, _)) = self.table.get_mut(id) else {
+                continue;
+            };
             if line.silent_due().is_some_and(|due| now >= due) {
                 line.is_silent = true;
                 let (source, epoch) = (line.source().clone(), line.epoch());
                 self.events.push_back(Event::SourceSilent { source, epoch });
             }
-            let is_idle = now >= line.heard.saturating_add(self.options.idle_time);
-            if is_idle && line.is_settled() {
-                idle.push(*id);
+            let is_idle = now >= line.heard().saturating_add(self.options.idle_time);
+            if is_idle
+                && let Some((is_undecided, heard)) = self.rank(id)
+                && !is_undecided
+                && now >= heard.get().saturating_add(self.options.idle_time)
+            {
+                self.evict(now, id);
             }
         }
-        for id in idle {
-            self.evict(id);
+        let places = self.table.places();
+        self.scan_from = self.scan_from.saturating_add(SCAN_LINES);
+        if self.scan_from >= places {
+            self.scan_from = 0;
+        }
+        let turns = u32::try_from(places.div_ceil(SCAN_LINES)).unwrap_or(u32::MAX);
+        let pause = SCAN_INTERVAL.checked_div(turns).unwrap_or(SCAN_INTERVAL);
+        self.next_scan = now.saturating_add(pause);
+    }
+
+    fn evict_oldest(&mut self, now: Duration) {
+        // Those heard since they were collected are passed over; then there are others.
+        for _ in 0..2 {
+            while let Some((rank, id)) = self.oldest.pop_front() {
+                if self.rank(id) == Some(rank) {
+                    return self.evict(now, id);
+                }
+            }
+            self.collect_oldest();
         }
     }
 
-    fn evict_oldest(&mut self) {
-        let settled = self.lines.iter().filter(|(_, line)| line.is_settled());
-        let oldest = settled
-            .min_by_key(|(_, line)| line.heard)
-            .map(|(id, _)| *id);
-        let oldest = oldest.or_else(|| self.lines.keys().next().copied());
-        if let Some(id) = oldest {
-            self.evict(id);
+    /// Finds the runs to evict next: a part of them all, so that it is seldom done.
+    fn collect_oldest(&mut self) {
+        let all = self.table.within(0, usize::MAX);
+        let mut ranks: Vec<(Rank, LineId)> =
+            all.filter_map(|id| Some((self.rank(id)?, id))).collect();
+        let count = ranks.len().div_ceil(EVICTED_PART).min(ranks.len());
+        if count < ranks.len() {
+            ranks.select_nth_unstable(count);
+            ranks.truncate(count);
         }
+        ranks.sort_unstable();
+        self.oldest = ranks.into();
     }
 
-    /// Forgets a line; what is undecided in it is reported lost first.
-    fn evict(&mut self, id: u64) {
-        self.with(Duration::ZERO, id, Line::give_up);
-        self.active.remove(&id);
-        let Some(line) = self.lines.remove(&id) else {
-            return;
-        };
-        let (source, epoch) = (line.source().clone(), line.epoch());
-        if let Some(runs) = self.names.get_mut(&source) {
-            runs.retain(|(_, run)| *run != id);
-            if runs.is_empty() {
-                self.names.remove(&source);
-            }
-        }
-        self.events
-            .push_back(Event::SourceEvicted { source, epoch });
+    /// The rank of a run and those before it, which go with it.
+    fn rank(&self, id: LineId) -> Option<Rank> {
+        let runs = self.table.down_from(id).filter_map(|id| self.table.get(id));
+        let ranks = runs.map(|line| (!line.is_settled(), Nanos::new(line.heard())));
+        ranks.reduce(|one, two| (one.0 || two.0, one.1.max(two.1)))
     }
+
+    /// Forgets a run and those before it; what is undecided in them is reported lost first.
+    ///
+    /// Never a later one alone: what is left would take its messages for those of a new run.
+    fn evict(&mut self, now: Duration, id: LineId) {
+        let mut runs: Vec<LineId> = self.table.down_from(id).collect();
+        runs.reverse();
+        for id in runs {
+            self.with(now, id, Line::give_up);
+            let Some((line, due)) = self.table.remove(id) else {
+                continue;
+            };
+            self.load = self.load.without(line.load());
+            if let Some(due) = due {
+                self.timers.remove(&(due, id));
+            }
+            if self.last == Some(id) {
+                self.last = None;
+            }
+            let (source, epoch) = (line.source().clone(), line.epoch());
+            self.events
+                .push_back(Event::SourceEvicted { source, epoch });
+        }
+    }
+}
+
+/// Every line whose time has come.
+const fn until(now: Duration) -> (Nanos, LineId) {
+    (Nanos::new(now), LineId::MAX)
 }
 
 /// What [`Request::line`] names: a line, and the number of a request.

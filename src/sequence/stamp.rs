@@ -42,12 +42,36 @@ impl<'a> Stamp<'a> {
         (fields.next().is_none() && stamp.epoch > 0).then_some(stamp)
     }
 
-    /// Reads only the number of a stamp that begins with `prefix`, which is `source.epoch.`.
+    /// Reads the numbers of a stamp that begins with `prefix`, which is `source.epoch.`.
     ///
     /// `None` when it begins otherwise or is more than that: then [`Stamp::parse`] decides.
     #[inline]
-    pub(super) fn seq_after(prefix: &[u8], text: &[u8]) -> Option<u64> {
-        number(text.strip_prefix(prefix)?)
+    pub(super) fn numbers_after(prefix: &[u8], text: &[u8]) -> Option<(u64, Option<u64>)> {
+        let rest = text.strip_prefix(prefix)?;
+        if let Some(seq) = number(rest) {
+            return Some((seq, None));
+        }
+        let dot = rest.iter().position(|byte| *byte == b'.')?;
+        let (seq, prev) = rest.split_at_checked(dot)?;
+        Some((number(seq)?, Some(number(prev.get(1..)?)?)))
+    }
+
+    /// The source's name, whose text was checked.
+    #[inline]
+    pub(super) fn source_name(&self) -> SourceName {
+        SourceName::of(self.source.as_bytes())
+    }
+
+    /// The length of `source.epoch.`.
+    pub(super) fn prefix_len(&self) -> usize {
+        let digits = self
+            .epoch
+            .checked_ilog10()
+            .map_or(1, |power| power.saturating_add(1));
+        self.source
+            .len()
+            .saturating_add(digits as usize)
+            .saturating_add(2)
     }
 
     /// Writes `source.epoch.`, with which every stamp of that run begins.
@@ -125,8 +149,10 @@ mod tests {
         let mut prefix = Vec::new();
         Stamp::write_prefix(&mut prefix, &SourceName::new("a").unwrap(), 7);
         assert_eq!(prefix, b"a.7.");
-        assert_eq!(Stamp::seq_after(&prefix, b"a.7.12"), Some(12));
-        assert_eq!(Stamp::seq_after(&prefix, b"a.7.12.3"), None);
-        assert_eq!(Stamp::seq_after(&prefix, b"a.8.12"), None);
+        let after = |text: &[u8]| Stamp::numbers_after(&prefix, text);
+        assert_eq!(after(b"a.7.12"), Some((12, None)));
+        assert_eq!(after(b"a.7.12.3"), Some((12, Some(3))));
+        let other: [&[u8]; 4] = [b"a.7.12.3.4", b"a.8.12", b"a.7.12.", b"a.7."];
+        assert!(other.iter().all(|text| after(text).is_none()));
     }
 }

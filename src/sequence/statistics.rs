@@ -34,3 +34,18 @@ pub struct LineStatistics {
     /// Whether the source has said that it ended, or a later run took its place.
     pub is_ended: bool,
 }
+
+/// What most lines never have to count.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) repaired: u64,
+    pub(super) duplicates: u64,
+    pub(super) lost: u64,
+    pub(super) unverifiable: u64,
+}
+
+impl Counts {
+    pub(super) const fn count_duplicate(&mut self) {
+        self.duplicates = self.duplicates.saturating_add(1);
+    }
+}

@@ -3,8 +3,10 @@
 use core::time::Duration;
 
 use super::{Line, Surroundings};
+use crate::jitter::Jitter;
 use crate::sequence::event::{Event, LossReason};
 use crate::sequence::gaps::Gap;
+use crate::sequence::nanos::Nanos;
 use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges, width};
 use crate::sequence::receiver::{ReceiverOptions, Weight};
 use crate::sequence::repair::RepairEnd;
@@ -30,6 +32,20 @@ const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The same while numbers are missing: they are asked for only once the scope is known.
 pub(super) const QUESTION_PAUSE_MISSING: Duration = Duration::from_millis(200);
 
+/// What matters while something is missing or to be learned.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asking {
+    pub(super) asked: Option<Asked>,
+    pub(super) ask_after: Duration,
+    /// Requests in a row that won nothing back.
+    fruitless: u32,
+    /// Times in a row that nobody listened.
+    pub(super) nobody: u32,
+    pub(super) question: Option<Question>,
+    /// When a message was won back last.
+    pub(super) progress: Duration,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) number: u8,
@@ -46,7 +62,66 @@ pub(super) struct Question {
     pub(super) pause: Duration,
 }
 
+impl Asking {
+    /// An answer that did not come in time is asked for again.
+    pub(super) fn handle_timeout(&mut self, now: Duration) {
+        if self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
+            self.asked = None;
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.ask_after = now;
+        }
+    }
+
+    pub(super) fn handle_connected(&mut self, ask_after: Duration) {
+        self.asked = None;
+        self.nobody = 0;
+        self.ask_after = ask_after;
+    }
+
+    /// A message was won back.
+    pub(super) const fn win(&mut self, now: Duration) {
+        self.progress = now;
+        if let Some(asked) = &mut self.asked {
+            asked.has_won = true;
+        }
+    }
+
+    /// `base`, twice that after something fruitless, and scattered. More patience would leave too
+    /// few attempts within the gap timeout on a bad path.
+    fn pause(&self, jitter: &mut Jitter, base: Duration) -> Duration {
+        let doubled = base.saturating_mul(1 << self.fruitless.min(1));
+        doubled.mul_f64(0.75 + 0.5 * jitter.unit())
+    }
+}
+
 impl<M: Weight> Line<M> {
+    /// What matters while something waits, made if there is none.
+    pub(super) fn asking_mut(&mut self) -> &mut Asking {
+        self.asking.get_or_insert_default()
+    }
+
+    pub(super) fn question(&self) -> Option<Question> {
+        self.asking.as_ref()?.question
+    }
+
+    /// Whether the server said often enough that nobody listens.
+    pub(super) fn is_nobody_there(&self) -> bool {
+        let asking = self.asking.as_ref();
+        asking.is_some_and(|asking| asking.nobody >= NOBODY_MAX)
+    }
+
+    /// Requests in a row that won nothing back.
+    pub(super) fn fruitless(&self) -> u32 {
+        self.asking.as_ref().map_or(0, |asking| asking.fruitless)
+    }
+
+    /// Nothing is to be learned any more.
+    pub(super) fn forget_question(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            asking.question = None;
+        }
+    }
+
     /// Everything that the source sends for our last request has come.
     pub(in crate::sequence) fn handle_repair_end(
         &mut self,
@@ -60,7 +135,8 @@ impl<M: Weight> Line<M> {
         }
         self.hear(now);
         // The end of an earlier request may come late: that one is over already.
-        let asked = self.asked.take_if(|asked| asked.number == number);
+        let asking = self.asking.as_mut();
+        let asked = asking.and_then(|asking| asking.asked.take_if(|asked| asked.number == number));
         match &asked {
             Some(asked) if end.status == ReplyStatus::NotRetained && end.gone.is_empty() => {
                 self.forget(around, &asked.ranges);
@@ -72,27 +148,30 @@ impl<M: Weight> Line<M> {
                 self.withdraw(around, &asked.ranges, lead);
             }
             let took = now.saturating_sub(asked.at).saturating_mul(4);
-            self.answer_time = took.clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX);
+            self.answer_time = Nanos::new(took.clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX));
             let is_refused = matches!(end.status, ReplyStatus::SlowDown | ReplyStatus::BadRequest);
-            if asked.has_won {
-                self.fruitless = 0;
-            } else if !is_refused {
-                self.fruitless = self.fruitless.saturating_add(1);
-            }
             let is_missing = asked
                 .ranges
                 .iter()
                 .any(|(from, to)| self.gaps.touches(from, to));
-            self.ask_after = if is_refused {
+            let asking = self.asking_mut();
+            if asked.has_won {
+                asking.fruitless = 0;
+            } else if !is_refused {
+                asking.fruitless = asking.fruitless.saturating_add(1);
+            }
+            asking.ask_after = if is_refused {
                 let retry = end.retry.max(REFUSED_PAUSE);
-                now.saturating_add(self.pause(around, retry))
+                now.saturating_add(asking.pause(around.jitter, retry))
             } else if end.retry > Duration::ZERO {
                 now.saturating_add(end.retry)
             } else if end.has_more || !is_missing {
                 now
             } else {
                 // The repairs were lost on their way: the path is bad, the source is well.
-                asked.at.saturating_add(self.pause(around, REPEAT_PAUSE))
+                asked
+                    .at
+                    .saturating_add(asking.pause(around.jitter, REPEAT_PAUSE))
             };
         }
         self.tell_end(around);
@@ -101,12 +180,14 @@ impl<M: Weight> Line<M> {
     /// The name has a later run. The earlier may linger beside it and answer too, so that only
     /// saying it again and again, with nothing in between, counts.
     fn handle_wrong_epoch(&mut self, around: &mut Surroundings<'_, M>, number: u8) {
-        if self.asked.take_if(|asked| asked.number == number).is_none() {
+        let asking = self.asking_mut();
+        let asked = asking.asked.take_if(|asked| asked.number == number);
+        if asked.is_none() {
             return;
         }
-        self.nobody = self.nobody.saturating_add(1);
-        self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
-        if self.nobody >= WRONG_EPOCHS_MAX {
+        asking.nobody = asking.nobody.saturating_add(1);
+        asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
+        if asking.nobody >= WRONG_EPOCHS_MAX {
             self.lose(around, 0, u64::MAX, LossReason::SourceGone);
         }
         self.tell_end(around);
@@ -139,7 +220,8 @@ impl<M: Weight> Line<M> {
             if to == self.highest {
                 self.highest = from.saturating_sub(1);
             } else {
-                self.unverifiable = self.unverifiable.saturating_add(width(from, to));
+                let counts = self.counts_mut();
+                counts.unverifiable = counts.unverifiable.saturating_add(width(from, to));
             }
             self.end = self.end.filter(|end| *end < from);
             around.events.push_back(Event::Withdrawn {
@@ -154,12 +236,14 @@ impl<M: Weight> Line<M> {
 
     /// Nobody listens where the source takes requests.
     pub(in crate::sequence) fn handle_no_responders(&mut self, around: &mut Surroundings<'_, M>) {
-        self.nobody = self.nobody.saturating_add(1);
-        if self.asked.take().is_some() {
+        let has_gaps = !self.gaps.is_empty();
+        let asking = self.asking_mut();
+        asking.nobody = asking.nobody.saturating_add(1);
+        if asking.asked.take().is_some() {
             // The source may be between two connections; whether it is gone, time will tell.
-            self.ask_after = around.now.saturating_add(NOBODY_PAUSE);
-        } else if self.nobody >= NOBODY_MAX && self.gaps.is_empty() {
-            self.question = None;
+            asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
+        } else if asking.nobody >= NOBODY_MAX && !has_gaps {
+            asking.question = None;
             self.fix_base(around, self.base);
         }
         self.tell_end(around);
@@ -168,7 +252,7 @@ impl<M: Weight> Line<M> {
     /// Where the source is, is to be asked for.
     pub(in crate::sequence) fn question_scope(&mut self, due: Duration) {
         if !self.is_ended() && !self.coverage.is_part() {
-            self.question = Some(Question {
+            self.asking_mut().question = Some(Question {
                 due,
                 pause: NOBODY_PAUSE,
             });
@@ -178,7 +262,8 @@ impl<M: Weight> Line<M> {
     /// The number of a question that is to be asked now.
     pub(in crate::sequence) fn take_question(&mut self, now: Duration) -> Option<u8> {
         let is_missing = !self.gaps.is_empty();
-        let question = self
+        let asking = self.asking.as_mut()?;
+        let question = asking
             .question
             .as_mut()
             .filter(|question| now >= question.due)?;
@@ -200,8 +285,11 @@ impl<M: Weight> Line<M> {
         around: &mut Surroundings<'_, M>,
     ) -> Option<(u8, Ranges)> {
         let now = around.now;
-        let is_waiting = self.asked.is_some() || now < self.ask_after;
-        if is_waiting || !self.coverage.has_claims() {
+        if !self.coverage.has_claims() || self.gaps.is_empty() {
+            return None;
+        }
+        let asking = self.asking_mut();
+        if asking.asked.is_some() || now < asking.ask_after {
             return None;
         }
         let mut ranges = Ranges::new();
@@ -227,9 +315,11 @@ impl<M: Weight> Line<M> {
         if ranges.is_empty() {
             return None;
         }
-        let due = now.saturating_add(self.pause(around, self.answer_time));
         let number = self.next_number();
-        self.asked = Some(Asked {
+        let answer_time = self.answer_time.get();
+        let asking = self.asking_mut();
+        let due = now.saturating_add(asking.pause(around.jitter, answer_time));
+        asking.asked = Some(Asked {
             number,
             ranges: ranges.clone(),
             at: now,
@@ -241,16 +331,19 @@ impl<M: Weight> Line<M> {
 
     /// When to look at this line again.
     pub(in crate::sequence) fn timeout(&self, options: &ReceiverOptions) -> Option<Duration> {
-        let question = self.question.map(|question| question.due);
+        let question = self.question().map(|question| question.due);
         let doomed = self.gaps.doomed_due();
         let gap = self.gaps.first().map(|gap| {
             let deadline = self.deadline(gap, options);
             if !self.coverage.has_claims() {
                 return deadline;
             }
-            let act = match &self.asked {
+            let asking = self.asking.as_deref();
+            let act = match asking.and_then(|asking| asking.asked.as_ref()) {
                 Some(asked) => asked.due,
-                None => gap.due.max(self.ask_after),
+                None => gap
+                    .due
+                    .max(asking.map_or(Duration::ZERO, |asking| asking.ask_after)),
             };
             if gap.gone_due.is_some() {
                 deadline
@@ -264,8 +357,9 @@ impl<M: Weight> Line<M> {
 
     /// When waiting for a gap ends: counted from the last message that was won back.
     pub(super) fn deadline(&self, gap: &Gap, options: &ReceiverOptions) -> Duration {
+        let progress = self.asking.as_ref().map(|asking| asking.progress);
         gap.born
-            .max(self.progress)
+            .max(progress.unwrap_or_default())
             .saturating_add(options.gap_timeout)
     }
 
@@ -273,13 +367,6 @@ impl<M: Weight> Line<M> {
     fn next_number(&mut self) -> u8 {
         self.request_number = self.request_number.checked_add(1).unwrap_or(1);
         self.request_number
-    }
-
-    /// `base`, twice that after something fruitless, and scattered. More patience would leave too
-    /// few attempts within the gap timeout on a bad path.
-    fn pause(&self, around: &mut Surroundings<'_, M>, base: Duration) -> Duration {
-        let doubled = base.saturating_mul(1 << self.fruitless.min(1));
-        doubled.mul_f64(0.75 + 0.5 * around.jitter.unit())
     }
 }
 

@@ -66,7 +66,7 @@ impl<M: Weight> Line<M> {
             asked: VecDeque::new(),
         }));
         if !detects {
-            self.question = Some(Question {
+            self.asking_mut().question = Some(Question {
                 due: around.now,
                 pause: JOIN_PAUSE,
             });

@@ -37,13 +37,14 @@ impl<M: Weight> Line<M> {
         let is_ordered = around.options.delivery == Delivery::Ordered;
         let is_old = is_late && is_ordered;
         if arrived.is_repaired || is_old || !self.see(seq) {
-            self.duplicates = self.duplicates.saturating_add(1);
+            self.counts_mut().count_duplicate();
             return true;
         }
         // The first that was seen need not be the first that was sent.
         let before = self.base.saturating_sub(seq);
         self.base = self.base.min(seq);
-        self.unverifiable = self.unverifiable.saturating_add(before).saturating_sub(1);
+        let counts = self.counts_mut();
+        counts.unverifiable = counts.unverifiable.saturating_add(before).saturating_sub(1);
         if !is_late {
             let chains = self.chains.as_mut();
             let missing =
@@ -59,10 +60,11 @@ impl<M: Weight> Line<M> {
         let age = self.highest.saturating_sub(seq);
         let bit = u32::try_from(age).ok();
         let bit = bit.and_then(|age| 1_u128.checked_shl(age));
-        let Some(bit) = bit.filter(|bit| self.seen & bit == 0) else {
+        let seen = self.seen.get_or_insert_default();
+        let Some(bit) = bit.filter(|bit| **seen & bit == 0) else {
             return false;
         };
-        self.seen |= bit;
+        **seen |= bit;
         true
     }
 
@@ -76,7 +78,8 @@ impl<M: Weight> Line<M> {
         if is_known || self.gaps.holding(seq).is_some() {
             return;
         }
-        self.unverifiable = self.unverifiable.saturating_sub(1);
+        let counts = self.counts_mut();
+        counts.unverifiable = counts.unverifiable.saturating_sub(1);
         let due = self.gap_due(around);
         self.gaps.open(seq, seq, around.now, due);
         around.events.push_back(self.gap_event(seq, seq));
@@ -98,7 +101,7 @@ impl<M: Weight> Line<M> {
             self.give_up_claims(around);
             self.change_coverage(around, Coverage::Partial);
             // What came until now is taken as seen.
-            self.seen = u128::MAX;
+            self.seen = Some(Box::new(u128::MAX));
             self.chains = Some(Box::new(Chains::new(self.highest)));
         } else if self.coverage == Coverage::Unverified {
             self.change_coverage(around, Coverage::Strict);
@@ -129,8 +132,14 @@ impl<M: Weight> Line<M> {
 
     /// Forgets the gaps without a claim: they may not have been meant for this subscription.
     pub(super) fn give_up_claims(&mut self, around: &mut Surroundings<'_, M>) {
-        self.unverifiable = self.unverifiable.saturating_add(self.gaps.clear());
-        self.asked = None;
+        let given_up = self.gaps.clear();
+        if given_up > 0 {
+            let counts = self.counts_mut();
+            counts.unverifiable = counts.unverifiable.saturating_add(given_up);
+        }
+        if let Some(asking) = &mut self.asking {
+            asking.asked = None;
+        }
         self.release(around);
     }
 }

@@ -13,7 +13,7 @@ mod coverage;
 mod order;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::jitter::Jitter;
 
@@ -22,15 +22,13 @@ use super::defect::Defect;
 use super::event::{Event, LossReason};
 use super::gaps::Gaps;
 use super::heartbeat::Heartbeat;
+use super::nanos::Nanos;
 use super::ranges::width;
 use super::receiver::{Delivery, ReceiverOptions, Weight};
 use super::source::SourceName;
-use super::stamp::Stamp;
-use super::statistics::LineStatistics;
+use super::statistics::{Counts, LineStatistics};
 
-use self::asking::{
-    ANSWER_TIME_MIN, Asked, NOBODY_MAX, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question,
-};
+use self::asking::{ANSWER_TIME_MIN, Asking, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question};
 use self::baseline::Join;
 pub use self::baseline::Start;
 use self::chains::Chains;
@@ -45,12 +43,44 @@ pub(super) const SCATTER_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Surroundings<'a, M> {
     pub(super) now: Duration,
     pub(super) options: &'a ReceiverOptions,
+    /// Gaps that this line may have, and bytes that it may hold, beside all others.
+    pub(super) gaps_max: usize,
+    pub(super) hold_bytes_max: usize,
     pub(super) events: &'a mut VecDeque<Event<M>>,
     pub(super) jitter: &'a mut Jitter,
     /// When our end of the path changed last: older bytes may come late until it has settled.
     pub(super) path_changed: Option<Duration>,
     /// When the server had taken the subscription.
     pub(super) subscribed: Option<Duration>,
+}
+
+/// What a line, or all together, take of what is bounded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Load {
+    pub(super) gaps: usize,
+    pub(super) held_bytes: usize,
+    /// Lines that have not ended.
+    pub(super) running: usize,
+}
+
+impl Load {
+    #[inline]
+    pub(super) const fn with(self, line: Self) -> Self {
+        Self {
+            gaps: self.gaps.saturating_add(line.gaps),
+            held_bytes: self.held_bytes.saturating_add(line.held_bytes),
+            running: self.running.saturating_add(line.running),
+        }
+    }
+
+    #[inline]
+    pub(super) const fn without(self, line: Self) -> Self {
+        Self {
+            gaps: self.gaps.saturating_sub(line.gaps),
+            held_bytes: self.held_bytes.saturating_sub(line.held_bytes),
+            running: self.running.saturating_sub(line.running),
+        }
+    }
 }
 
 /// What a message says about itself and how it came.
@@ -62,11 +92,11 @@ pub(super) struct Arrived {
     pub(super) is_repaired: bool,
 }
 
+/// Small while nothing is wrong: what is seldom needed is in boxes.
 #[derive(Debug, Clone)]
 pub(super) struct Line<M> {
     source: SourceName,
     epoch: u64,
-    prefix: Vec<u8>,
     base: u64,
     /// While the base may still be lowered.
     join: Option<Box<Join>>,
@@ -77,47 +107,35 @@ pub(super) struct Line<M> {
     /// What proves losses of a source that we see a part of.
     chains: Option<Box<Chains>>,
     gaps: Gaps,
-    held: BTreeMap<u64, Held<M>>,
-    held_bytes: usize,
-    asked: Option<Asked>,
-    ask_after: Duration,
-    answer_time: Duration,
-    fruitless: u32,
-    nobody: u32,
-    question: Option<Question>,
+    held: Option<Box<Held<M>>>,
+    asking: Option<Box<Asking>>,
+    answer_time: Nanos,
     /// The number of the last request.
     request_number: u8,
-    progress: Duration,
     /// Within this time the source promised to be heard again.
-    next: Option<Duration>,
+    next: Option<Nanos>,
     /// The source's connections so far, 0 while unknown.
     generation: u64,
     /// When its end of the path changed last.
-    path_changed: Option<Duration>,
-    pub(super) heard: Duration,
+    path_changed: Option<Nanos>,
+    heard: Nanos,
     pub(super) is_silent: bool,
     end: Option<u64>,
     is_superseded: bool,
     is_end_told: bool,
     delivered: u64,
-    repaired: u64,
-    duplicates: u64,
-    lost: u64,
-    unverifiable: u64,
+    counts: Option<Box<Counts>>,
     /// Which of the last 128 numbers were seen, the highest first; for a source that we see a part
     /// of.
-    seen: u128,
+    seen: Option<Box<u128>>,
 }
 
 impl<M: Weight> Line<M> {
     /// Begins a line whose first owed number is `base`.
     pub(super) fn new(source: SourceName, epoch: u64, base: u64, now: Duration) -> Self {
-        let mut prefix = Vec::new();
-        Stamp::write_prefix(&mut prefix, &source, epoch);
-        Self {
+        let mut line = Self {
             source,
             epoch,
-            prefix,
             base,
             join: None,
             highest: base.saturating_sub(1),
@@ -125,34 +143,27 @@ impl<M: Weight> Line<M> {
             told_coverage: Coverage::Strict,
             chains: None,
             gaps: Gaps::default(),
-            held: BTreeMap::new(),
-            held_bytes: 0,
-            asked: None,
-            ask_after: Duration::ZERO,
-            answer_time: ANSWER_TIME_MIN,
-            fruitless: 0,
-            nobody: 0,
-            question: Some(Question {
-                due: now,
-                pause: NOBODY_PAUSE,
-            }),
+            held: None,
+            asking: None,
+            answer_time: Nanos::new(ANSWER_TIME_MIN),
             request_number: 0,
-            progress: Duration::ZERO,
             next: None,
             generation: 0,
             path_changed: None,
-            heard: now,
+            heard: Nanos::new(now),
             is_silent: false,
             end: None,
             is_superseded: false,
             is_end_told: false,
             delivered: 0,
-            repaired: 0,
-            duplicates: 0,
-            lost: 0,
-            unverifiable: 0,
-            seen: 0,
-        }
+            counts: None,
+            seen: None,
+        };
+        line.asking_mut().question = Some(Question {
+            due: now,
+            pause: NOBODY_PAUSE,
+        });
+        line
     }
 
     pub(super) const fn source(&self) -> &SourceName {
@@ -163,18 +174,41 @@ impl<M: Weight> Line<M> {
         self.epoch
     }
 
-    pub(super) fn prefix(&self) -> &[u8] {
-        &self.prefix
+    /// When it was heard last.
+    pub(super) const fn heard(&self) -> Duration {
+        self.heard.get()
     }
 
     /// Whether anything waits for time or for an answer.
     pub(super) fn is_active(&self) -> bool {
-        !self.gaps.is_empty() || self.question.is_some()
+        !self.gaps.is_empty() || self.question().is_some()
+    }
+
+    /// Whether nothing waits, not even for what was asked.
+    #[inline]
+    pub(super) const fn is_at_rest(&self) -> bool {
+        self.gaps.is_empty() && self.asking.is_none() && self.join.is_none()
+    }
+
+    #[inline]
+    pub(super) fn load(&self) -> Load {
+        Load {
+            gaps: self.gaps.len(),
+            held_bytes: self.held_bytes(),
+            running: usize::from(!self.is_ended()),
+        }
+    }
+
+    /// Forgets what only matters while something waits.
+    pub(super) fn rest(&mut self) {
+        if self.asking.is_some() && !self.is_active() {
+            self.asking = None;
+        }
     }
 
     /// Whether every number is decided.
     pub(super) fn is_settled(&self) -> bool {
-        self.gaps.is_empty() && self.held.is_empty() && !self.is_joining()
+        self.gaps.is_empty() && self.held.is_none() && !self.is_joining()
     }
 
     /// Whether nothing more is to come.
@@ -188,7 +222,13 @@ impl<M: Weight> Line<M> {
     }
 
     pub(super) fn statistics(&self) -> LineStatistics {
-        let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
+        let held = u64::try_from(self.held_len()).unwrap_or(u64::MAX);
+        let Counts {
+            repaired,
+            duplicates,
+            lost,
+            unverifiable,
+        } = self.counts.as_deref().copied().unwrap_or_default();
         LineStatistics {
             source: self.source.clone(),
             epoch: self.epoch,
@@ -196,18 +236,22 @@ impl<M: Weight> Line<M> {
             base: self.base,
             highest: self.highest,
             delivered: self.delivered,
-            repaired: self.repaired,
-            duplicates: self.duplicates,
-            lost: self.lost,
+            repaired,
+            duplicates,
+            lost,
             undecided: self.gaps.numbers().saturating_add(held),
-            unverifiable: self.unverifiable,
+            unverifiable,
             is_ended: self.is_ended(),
         }
     }
 
+    fn counts_mut(&mut self) -> &mut Counts {
+        self.counts.get_or_insert_default()
+    }
+
     /// Asks nothing: the receiver only detects.
-    pub(super) const fn detect_only(&mut self) {
-        self.question = None;
+    pub(super) fn detect_only(&mut self) {
+        self.asking = None;
     }
 
     /// Everything of the source is taken to come to the subscription until it says otherwise.
@@ -222,7 +266,7 @@ impl<M: Weight> Line<M> {
         }
         self.coverage = Coverage::Group;
         self.told_coverage = Coverage::Group;
-        self.question = None;
+        self.asking = None;
     }
 
     /// Takes a message. Returns false when its run was superseded and its number is new.
@@ -252,7 +296,7 @@ impl<M: Weight> Line<M> {
         } else if let Some(from) = self.gaps.holding(seq) {
             self.win_back(around, from, seq, message, is_repaired);
         } else {
-            self.duplicates = self.duplicates.saturating_add(1);
+            self.counts_mut().count_duplicate();
         }
         true
     }
@@ -267,22 +311,22 @@ impl<M: Weight> Line<M> {
         self.hear(around.now);
         if question.is_none() && self.is_doubtful(around, heartbeat) {
             // The source itself is asked, at most once at a time.
-            self.question.get_or_insert(Question {
+            self.asking_mut().question.get_or_insert(Question {
                 due: around.now,
                 pause: NOBODY_PAUSE,
             });
             return;
         }
-        self.next = Some(heartbeat.next);
+        self.next = Some(Nanos::new(heartbeat.next));
         if self.generation > 0 && heartbeat.generation > self.generation {
             // What it sent on the connection before may still be on another way to us.
-            self.path_changed = Some(around.now);
+            self.path_changed = Some(Nanos::new(around.now));
         }
         self.generation = self.generation.max(heartbeat.generation);
         self.learn_scope(around, heartbeat);
         self.learn_base(around, heartbeat, question);
         if !self.is_joining() {
-            self.question = None;
+            self.forget_question();
         }
         if !Defect::DeafToTails.is_planted() {
             self.advance(around, heartbeat.lead);
@@ -307,11 +351,10 @@ impl<M: Weight> Line<M> {
     /// Does what has become due.
     pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_, M>) {
         let now = around.now;
-        let may_retry = !Defect::NoRetry.is_planted();
-        if may_retry && self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
-            self.asked = None;
-            self.fruitless = self.fruitless.saturating_add(1);
-            self.ask_after = now;
+        if let Some(asking) = &mut self.asking
+            && !Defect::NoRetry.is_planted()
+        {
+            asking.handle_timeout(now);
         }
         if self.joining_until().is_some_and(|until| now >= until) {
             self.fix_base(around, self.base);
@@ -326,9 +369,9 @@ impl<M: Weight> Line<M> {
             if is_detected && self.coverage.has_claims() {
                 self.lose(around, from, to, LossReason::Missing);
             } else if self.coverage.has_claims()
-                && (now >= deadline || Defect::AttemptLimit.is_planted() && self.fruitless > 2)
+                && (now >= deadline || Defect::AttemptLimit.is_planted() && self.fruitless() > 2)
             {
-                let is_gone = self.nobody >= NOBODY_MAX;
+                let is_gone = self.is_nobody_there();
                 let reason = if is_gone {
                     LossReason::SourceGone
                 } else {
@@ -354,21 +397,24 @@ impl<M: Weight> Line<M> {
     /// Nobody asked for anything for `pause`.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.gaps.shift(pause, now);
-        if !Defect::AgingOutage.is_planted() {
-            self.progress = self.progress.saturating_add(pause).min(now);
+        if let Some(asking) = &mut self.asking
+            && !Defect::AgingOutage.is_planted()
+        {
+            asking.progress = asking.progress.saturating_add(pause).min(now);
         }
     }
 
     /// The connection is back after `away`: waiting did not count meanwhile.
     pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
         self.handle_pause(now, away);
-        self.heard = self.heard.saturating_add(away).min(now);
+        self.heard = Nanos::new(self.heard().saturating_add(away).min(now));
         if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
             *until = until.saturating_add(away);
         }
-        self.asked = None;
-        self.nobody = 0;
-        self.ask_after = ask_after;
+        if self.is_active() {
+            let asking = self.asking_mut();
+            asking.handle_connected(ask_after);
+        }
     }
 
     /// When the source has broken its promise to be heard.
@@ -378,9 +424,10 @@ impl<M: Weight> Line<M> {
         }
         let patience = self
             .next?
+            .get()
             .saturating_mul(2)
             .saturating_add(Duration::from_secs(1));
-        Some(self.heard.saturating_add(patience))
+        Some(self.heard().saturating_add(patience))
     }
 
     /// Whether what a heartbeat says would change so much that the source should say it to us.
@@ -397,10 +444,13 @@ impl<M: Weight> Line<M> {
         lead > self.highest.saturating_add(JUMP_MAX)
     }
 
-    const fn hear(&mut self, now: Duration) {
-        self.heard = now;
+    #[inline]
+    fn hear(&mut self, now: Duration) {
+        self.heard = Nanos::new(now);
         self.is_silent = false;
-        self.nobody = 0;
+        if let Some(asking) = &mut self.asking {
+            asking.nobody = 0;
+        }
     }
 
     /// Numbers up to `to` were sent: what we have not seen of them is missing.
@@ -412,8 +462,10 @@ impl<M: Weight> Line<M> {
         self.highest = to;
         if self.coverage.is_part() {
             let steps = u32::try_from(width(from, to)).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(steps).unwrap_or_default();
-            self.unverifiable = self.unverifiable.saturating_add(width(from, to));
+            let seen = self.seen.get_or_insert_default();
+            **seen = seen.checked_shl(steps).unwrap_or_default();
+            let counts = self.counts_mut();
+            counts.unverifiable = counts.unverifiable.saturating_add(width(from, to));
             return;
         }
         let due = self.gap_due(around);
@@ -422,7 +474,10 @@ impl<M: Weight> Line<M> {
         {
             let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
             let pause = NOBODY_PAUSE;
-            let question = self.question.get_or_insert(Question { due: soon, pause });
+            let question = self
+                .asking_mut()
+                .question
+                .get_or_insert(Question { due: soon, pause });
             question.due = question.due.min(soon);
         }
         if self.coverage.has_claims() {
@@ -450,13 +505,13 @@ impl<M: Weight> Line<M> {
     /// Whether bytes may overtake each other now.
     fn is_unsettled(&self, around: &Surroundings<'_, M>) -> bool {
         let time = around.options.path_change_time;
-        let changed = self.path_changed.max(around.path_changed);
+        let changed = self.path_changed.map(Nanos::get).max(around.path_changed);
         changed.is_some_and(|at| around.now < at.saturating_add(time))
     }
 
     /// Gives up the oldest gaps when there are too many.
     fn bound_gaps(&mut self, around: &mut Surroundings<'_, M>) {
-        while self.gaps.len() > around.options.gaps_max
+        while self.gaps.len() > around.gaps_max
             && !Defect::NoGapBound.is_planted()
             && let Some(gap) = self.gaps.first()
         {
@@ -476,7 +531,8 @@ impl<M: Weight> Line<M> {
         }
         for (start, lost_from, lost_to) in self.gaps.within(from, to) {
             self.gaps.cut(start, lost_from, lost_to);
-            self.lost = self.lost.saturating_add(width(lost_from, lost_to));
+            let counts = self.counts_mut();
+            counts.lost = counts.lost.saturating_add(width(lost_from, lost_to));
             around.events.push_back(Event::Lost {
                 source: self.source.clone(),
                 epoch: self.epoch,

@@ -1,15 +1,24 @@
 //! How messages are handed over: at once, or held for the order of their numbers.
 
+use std::collections::BTreeMap;
+
 use super::{Line, Surroundings};
 use crate::sequence::defect::Defect;
 use crate::sequence::event::{Event, Origin};
-use crate::sequence::receiver::{Delivery, ReceiverOptions, Weight};
+use crate::sequence::receiver::{Delivery, Weight};
 
+/// Messages that wait for earlier ones.
 #[derive(Debug, Clone)]
 pub(super) struct Held<M> {
-    pub(super) message: M,
-    pub(super) bytes: usize,
-    pub(super) is_repaired: bool,
+    messages: BTreeMap<u64, Waiting<M>>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting<M> {
+    message: M,
+    bytes: usize,
+    is_repaired: bool,
 }
 
 impl<M: Weight> Line<M> {
@@ -29,8 +38,8 @@ impl<M: Weight> Line<M> {
             return self.release(around);
         }
         let bytes = message.weight();
-        let is_full = self.hold_room(around.options) == 0
-            || self.held_bytes.saturating_add(bytes) > around.options.hold_bytes_max;
+        let is_full = self.hold_room(around) == 0
+            || self.held_bytes().saturating_add(bytes) > around.hold_bytes_max;
         if is_full && self.join.is_some() {
             // The order cannot wait any longer for where it begins. What is released stops before
             // this message, whose number is missing until it is settled.
@@ -46,15 +55,19 @@ impl<M: Weight> Line<M> {
             self.gaps.open_local(seq, around.now);
             return self.bound_gaps(around);
         }
-        self.held_bytes = self.held_bytes.saturating_add(bytes);
-        self.held.insert(
-            seq,
-            Held {
-                message,
-                bytes,
-                is_repaired,
-            },
-        );
+        let held = self.held.get_or_insert_with(|| {
+            Box::new(Held {
+                messages: BTreeMap::new(),
+                bytes: 0,
+            })
+        });
+        held.bytes = held.bytes.saturating_add(bytes);
+        let waiting = Waiting {
+            message,
+            bytes,
+            is_repaired,
+        };
+        held.messages.insert(seq, waiting);
     }
 
     /// A message of the gap at `from` has come.
@@ -68,13 +81,10 @@ impl<M: Weight> Line<M> {
     ) {
         let is_first = self.gaps.first().is_some_and(|gap| gap.from == seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
-        if is_ordered && !is_first && self.hold_room(around.options) == 0 {
+        if is_ordered && !is_first && self.hold_room(around) == 0 {
             return;
         }
-        self.progress = around.now;
-        if let Some(asked) = &mut self.asked {
-            asked.has_won = true;
-        }
+        self.asking_mut().win(around.now);
         if !Defect::KeptGap.is_planted() {
             self.gaps.cut(from, seq, seq);
         }
@@ -94,7 +104,10 @@ impl<M: Weight> Line<M> {
         gap_before: u64,
     ) {
         self.delivered = self.delivered.saturating_add(1);
-        self.repaired = self.repaired.saturating_add(u64::from(is_repaired));
+        if is_repaired {
+            let counts = self.counts_mut();
+            counts.repaired = counts.repaired.saturating_add(1);
+        }
         let origin = Origin {
             source: self.source.clone(),
             epoch: self.epoch,
@@ -113,25 +126,38 @@ impl<M: Weight> Line<M> {
         let blocking = self.gaps.first();
         let blocking = blocking.filter(|_| !Defect::EarlyRelease.is_planted());
         let blocked_from = blocking.map_or(u64::MAX, |gap| gap.from);
-        while let Some(entry) = self.held.first_entry() {
-            if *entry.key() > blocked_from {
-                return;
+        while let Some(held) = &mut self.held
+            && let Some(entry) = held.messages.first_entry()
+            && *entry.key() <= blocked_from
+        {
+            let (seq, waiting) = entry.remove_entry();
+            held.bytes = held.bytes.saturating_sub(waiting.bytes);
+            if held.messages.is_empty() {
+                self.held = None;
             }
-            let (seq, held) = entry.remove_entry();
-            self.held_bytes = self.held_bytes.saturating_sub(held.bytes);
-            self.deliver(around, seq, held.message, held.is_repaired, 0);
+            self.deliver(around, seq, waiting.message, waiting.is_repaired, 0);
         }
     }
 
+    /// How many messages are held.
+    pub(super) fn held_len(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.messages.len())
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.bytes)
+    }
+
     /// How many more messages may be held.
-    fn hold_room(&self, options: &ReceiverOptions) -> u64 {
+    fn hold_room(&self, around: &Surroundings<'_, M>) -> u64 {
+        let options = around.options;
         if options.delivery != Delivery::Ordered {
             return u64::MAX;
         }
-        if self.held_bytes >= options.hold_bytes_max {
-            return u64::from(self.held.is_empty());
+        if self.held_bytes() >= around.hold_bytes_max {
+            return u64::from(self.held.is_none());
         }
-        let room = options.hold_messages_max.saturating_sub(self.held.len());
+        let room = options.hold_messages_max.saturating_sub(self.held_len());
         u64::try_from(room).unwrap_or(u64::MAX)
     }
 }

@@ -1,0 +1,43 @@
+//! Times in half the space, for tables of many sources.
+
+use core::num::NonZeroU64;
+use core::time::Duration;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A duration in whole nanoseconds up to 584 years, in eight bytes even when it is optional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Nanos(NonZeroU64);
+
+impl Nanos {
+    #[inline]
+    pub(super) const fn new(time: Duration) -> Self {
+        let seconds = time.as_secs().saturating_mul(NANOS_PER_SECOND);
+        // Widens.
+        let nanos = seconds.saturating_add(time.subsec_nanos() as u64);
+        Self(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
+    #[inline]
+    pub(super) const fn get(self) -> Duration {
+        Duration::from_nanos(self.0.get().saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_kept_exactly() {
+        for nanos in [0, 1, 999_999_999, 1_000_000_000, u64::MAX - 1] {
+            let time = Duration::from_nanos(nanos);
+            assert_eq!(Nanos::new(time).get(), time);
+        }
+        assert_eq!(
+            Nanos::new(Duration::MAX).get(),
+            Duration::from_nanos(u64::MAX - 1)
+        );
+        assert_eq!(size_of::<Option<Nanos>>(), 8);
+    }
+}
