@@ -73,6 +73,79 @@ fn tables_stay_within_their_bounds_and_say_so() {
 }
 
 #[test]
+fn a_run_is_never_evicted_before_the_earlier_ones_of_its_source() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.sources_max = 2);
+    // Nothing is undecided in the later: alone, it would be the one to go.
+    story.hello().data(&[1, 3]).data_of(8, &[1, 2]);
+    assert_eq!(story.told(), "epoch7 1 gap2-2 3 epoch8 1 2");
+    story.receiver.handle_message(story.now, Some(b"b.1.1"), 1);
+    assert_eq!(
+        story.told(),
+        "lost2-2:overflow evicted epoch1 1",
+        "what was missing is told"
+    );
+    story.data_of(8, &[2, 3]).data(&[2]);
+    assert_eq!(story.told(), "3 conflict7", "nothing is delivered again");
+    story.wait(MILLI).data_of(8, &[5]);
+    story.receiver.handle_message(story.now, Some(b"c.1.1"), 1);
+    assert_eq!(story.told(), "5 evicted epoch1 1", "b is settled");
+}
+
+#[test]
+fn an_idle_source_is_forgotten_with_all_its_runs() {
+    let mut story = Story::with(Delivery::Immediate, |options| {
+        options.sources_max = 2;
+        options.idle_time = MILLI * 5_000;
+    });
+    story.data(&[1]).data_of(8, &[1]).told();
+    story.wait(MILLI * 10).wait(MILLI * 5_000);
+    assert_eq!(story.told(), "evicted evicted");
+    story.data(&[9]);
+    assert_eq!(story.told(), "epoch7 9", "and begins anew");
+}
+
+#[test]
+fn gaps_of_all_runs_together_are_bounded() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.gaps_total_max = 3);
+    story.hello().data(&[1, 3, 5]).told();
+    let prior = None;
+    story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", prior);
+    story.data_of(8, &[1, 3]);
+    assert_eq!(story.told(), "epoch8 1 gap2-2 3");
+    story.data_of(8, &[5]);
+    assert_eq!(
+        story.told(),
+        "gap4-4 lost2-2:overflow 5",
+        "the oldest of the run that has one more"
+    );
+    story.repair(0, &[2]);
+    story.data_of(8, &[7]);
+    assert_eq!(story.told(), "r2 gap6-6 7", "a filled gap makes room");
+}
+
+#[test]
+fn what_all_runs_hold_together_is_bounded() {
+    let mut story = Story::with(Delivery::Ordered, |options| {
+        // Three messages of eight bytes.
+        options.hold_bytes_total_max = 24;
+    });
+    story.hello().data(&[1, 3, 4]);
+    story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+    story.data_of(8, &[1, 3, 4]);
+    assert_eq!(story.told(), "epoch7 1 gap2-2 epoch8 1 gap2-2");
+    let undecided: Vec<u64> = story
+        .receiver
+        .statistics()
+        .map(|line| line.undecided)
+        .collect();
+    assert_eq!(undecided, [3, 3], "nothing is given up");
+    story.data_of(8, &[2]);
+    assert_eq!(story.told(), "2 3", "the last was not held");
+    assert_eq!(story.request().as_deref(), Some("2"));
+    assert_eq!(story.request().as_deref(), Some("4"), "it is asked for");
+}
+
+#[test]
 fn a_lost_reason_has_a_word() {
     assert_eq!(LossReason::NotRetained.as_str(), "not_retained");
 }
