@@ -430,6 +430,7 @@ pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
         | Event::ServerError { .. }
         | Event::SubscriptionRefused(_)
         | Event::PublishRefused(_)
+        | Event::PayloadTooLarge { .. }
         | Event::SlowConsumer { .. }
         | Event::ReadingStopped { .. }
         | Event::Closed {

@@ -224,6 +224,7 @@ impl Driver {
                 | Event::Moved(_)
                 | Event::SubscriptionRefused(_)
                 | Event::PublishRefused(_)
+                | Event::PayloadTooLarge { .. }
                 | Event::SlowConsumer { .. }
                 | Event::SlowConsumerOver { .. }
                 | Event::Draining { .. }

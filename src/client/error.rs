@@ -186,6 +186,7 @@ impl From<OutboxError> for Error {
                 waiting_bytes,
                 bytes_max,
             },
+            OutboxError::TooLarge { found, max } => ErrorKind::PayloadTooLarge { found, max },
             OutboxError::Ended => ErrorKind::Closed,
         })
     }

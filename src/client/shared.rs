@@ -187,11 +187,8 @@ impl Shared {
     /// Takes over what the last INFO said.
     pub(super) fn note_info(&self, core: &Core) {
         let info = core.session.info();
-        let max = usize::try_from(info.max_payload)
-            .ok()
-            .filter(|max| *max > 0);
         self.payload_bytes_max
-            .store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
+            .store(info.body_bytes_max(), Ordering::Relaxed);
         self.has_headers.store(info.headers, Ordering::Relaxed);
     }
 
@@ -450,6 +447,7 @@ const fn is_failure(event: &Event) -> bool {
             | Event::ServerError { .. }
             | Event::SubscriptionRefused(_)
             | Event::PublishRefused(_)
+            | Event::PayloadTooLarge { .. }
             | Event::Closed {
                 reason: Some(_),
                 ..

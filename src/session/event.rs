@@ -87,6 +87,15 @@ pub enum Event {
     SubscriptionRefused(Refusal),
     /// The server refused a published message. Takes the place of [`Event::ServerError`].
     PublishRefused(Refusal),
+    /// The server takes smaller messages than the one before, and some of those that waited for it were
+    /// larger: they were dropped, since it would have ended the connection. Whoever waits for answers to
+    /// them waits until the time is over.
+    PayloadTooLarge {
+        /// How many were dropped.
+        discarded_messages: u64,
+        /// Bytes of headers and payload that the server takes.
+        max: usize,
+    },
     /// The owner drains the connection.
     Draining {
         /// How far it has come.

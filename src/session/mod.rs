@@ -25,6 +25,7 @@ mod pool;
 mod redial;
 mod refusal;
 mod server_addr;
+mod sifting;
 mod slots;
 mod subscriptions;
 mod tls_error;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::wire::encode::Publish;
 
+use super::sifting::sift;
 use super::write_batch::{Insert, Piece, WriteBatch};
 
 /// Payloads of at least this many bytes are queued by reference instead of copied.
@@ -26,6 +27,9 @@ const PONGS_MAX: usize = 1_024;
 /// SUB and UNSUB lines that may wait for a server that does not read, in bytes: as much as servers
 /// let wait for a client.
 const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// The most that servers read as the length of a message: nine digits.
+const BODY_BYTES_MAX: usize = 999_999_999;
 
 const PONG: &[u8] = b"PONG\r\n";
 const LINE_END: &[u8] = b"\r\n";
@@ -60,6 +64,13 @@ pub enum OutboxError {
         /// The bound in force.
         bytes_max: usize,
     },
+    /// The server takes smaller messages.
+    TooLarge {
+        /// Bytes of headers and payload.
+        found: usize,
+        /// The bound in force.
+        max: usize,
+    },
     /// The session has ended.
     Ended,
 }
@@ -76,8 +87,14 @@ pub struct Outbox {
     inserts: Vec<Insert>,
     line_bytes: usize,
     shared_bytes: usize,
+    /// Headers and payload of the largest message that waits, or more than that.
+    largest_bytes: usize,
+    /// Headers and payload that the server takes in one message.
+    body_bytes_max: usize,
     limits: OutboxLimits,
     published_messages: u64,
+    /// Messages that were published and dropped again; not among the former.
+    left_out_messages: u64,
     published_bytes: u64,
     taken_messages: u64,
     confirmed_messages: u64,
@@ -102,8 +119,11 @@ impl Outbox {
             inserts: Vec::new(),
             line_bytes: 0,
             shared_bytes: 0,
+            largest_bytes: 0,
+            body_bytes_max: BODY_BYTES_MAX,
             limits,
             published_messages: 0,
+            left_out_messages: 0,
             published_bytes: 0,
             taken_messages: 0,
             confirmed_messages: 0,
@@ -120,14 +140,19 @@ impl Outbox {
     /// # Errors
     ///
     /// [`OutboxError::Full`] when the bytes that wait have reached the bound; a single message may
-    /// overshoot it, so that one larger than the bound can be sent at all. [`OutboxError::Ended`]
-    /// once the session has told how many messages it discards.
+    /// overshoot it, so that one larger than the bound can be sent at all. [`OutboxError::TooLarge`]
+    /// when the server would not take it. [`OutboxError::Ended`] once the session has told how many
+    /// messages it discards.
     pub fn publish(
         &mut self,
         message: &Publish<'_>,
         shared: Option<&Bytes>,
     ) -> Result<(), OutboxError> {
         self.check_room()?;
+        let (found, max) = (message.body_len(), self.body_bytes_max);
+        if found > max {
+            return Err(OutboxError::TooLarge { found, max });
+        }
         self.push(message, shared);
         Ok(())
     }
@@ -151,11 +176,11 @@ impl Outbox {
         self.count(message);
     }
 
-    /// Says whether a message would be queued now.
+    /// Says whether there is room for a message now.
     ///
     /// # Errors
     ///
-    /// As [`Outbox::publish`].
+    /// [`OutboxError::Full`] and [`OutboxError::Ended`], as [`Outbox::publish`].
     pub const fn check_room(&self) -> Result<(), OutboxError> {
         if self.is_ended {
             return Err(OutboxError::Ended);
@@ -321,6 +346,29 @@ impl Outbox {
         self.confirmed_messages = self.taken_messages;
     }
 
+    /// The server takes messages with so many bytes of headers and payload. Drops those that wait and
+    /// are larger, since one of them would end the connection; returns how many.
+    pub(crate) fn limit_bodies(&mut self, bytes_max: usize) -> u64 {
+        let bytes_max = bytes_max.min(BODY_BYTES_MAX);
+        self.body_bytes_max = bytes_max;
+        if self.largest_bytes <= bytes_max {
+            return 0;
+        }
+        let inserts = std::mem::take(&mut self.inserts);
+        let sifted = sift(&self.frames, inserts, bytes_max);
+        self.frames = sifted.frames;
+        self.inserts = sifted.inserts;
+        self.shared_bytes = sifted.shared_bytes;
+        self.largest_bytes = bytes_max;
+        let waiting = self.watermarks.iter_mut().rev();
+        for (mark, left_out) in waiting.zip(sifted.left_out_before_pings.iter().rev()) {
+            *mark = mark.saturating_sub(*left_out);
+        }
+        self.published_messages = self.published_messages.saturating_sub(sifted.left_out);
+        self.left_out_messages = self.left_out_messages.saturating_add(sifted.left_out);
+        sifted.left_out
+    }
+
     /// The connection is gone. Returns how many messages were taken but never confirmed.
     ///
     /// Frames that were not taken stay for the next connection.
@@ -347,6 +395,7 @@ impl Outbox {
         self.frames = Vec::new();
         self.inserts = Vec::new();
         self.shared_bytes = 0;
+        self.largest_bytes = 0;
         self.waiting_messages()
     }
 
@@ -373,6 +422,7 @@ impl Outbox {
         self.line_bytes = 0;
         self.shared_bytes = 0;
         self.pings_waiting = 0;
+        self.largest_bytes = 0;
         self.taken_messages = self.published_messages;
         true
     }
@@ -404,6 +454,12 @@ impl Outbox {
         self.is_open
     }
 
+    /// Bytes of headers and payload that the server takes in one message.
+    #[must_use]
+    pub const fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
     /// Bytes of published frames that wait.
     #[must_use]
     pub const fn waiting_bytes(&self) -> usize {
@@ -431,7 +487,9 @@ impl Outbox {
     /// Messages queued since the beginning, and their header and payload bytes.
     #[must_use]
     pub const fn published(&self) -> (u64, u64) {
-        (self.published_messages, self.published_bytes)
+        let messages = self.published_messages;
+        let messages = messages.saturating_add(self.left_out_messages);
+        (messages, self.published_bytes)
     }
 
     /// Lines that follow each other share a piece: there may be a million of them.
@@ -451,7 +509,9 @@ impl Outbox {
     }
 
     fn count(&mut self, message: &Publish<'_>) {
-        let bytes = u64::try_from(message.body_len()).unwrap_or(u64::MAX);
+        let len = message.body_len();
+        self.largest_bytes = self.largest_bytes.max(len);
+        let bytes = u64::try_from(len).unwrap_or(u64::MAX);
         self.published_messages = self.published_messages.saturating_add(1);
         self.published_bytes = self.published_bytes.saturating_add(bytes);
     }
@@ -461,6 +521,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::subject::SubjectRef;
+    use crate::wire::Headers;
 
     fn message(payload: &[u8]) -> Publish<'_> {
         Publish::new(SubjectRef::new("a").unwrap(), payload)
@@ -626,6 +687,93 @@ mod tests {
         assert_eq!(outbox.check_lines(), Err(full));
         assert!(outbox.take(&mut WriteBatch::default()));
         assert_eq!(outbox.check_lines(), Ok(()));
+    }
+
+    #[test]
+    fn messages_that_are_too_large_are_left_out_and_nothing_else_moves() {
+        const LEN: u32 = 5;
+        let mut headers = Headers::new();
+        headers.append("a", "b").unwrap();
+        let shared = Bytes::from_static(b"01234567890123456789");
+        let frames = [
+            (message(b"1"), None),
+            (message(b"0123456789"), None),
+            (message(b"PUB a 1\r\n2\r\n").headers(&headers), None),
+            (message(&shared), Some(&shared)),
+            (message(&shared).headers(&headers), Some(&shared)),
+        ];
+        let (line, ping) = (frames.len(), frames.len() + 1);
+        let kinds = ping + 1;
+        for order in 0..kinds.pow(LEN) {
+            let order: Vec<_> = (0..LEN)
+                .map(|place| order / kinds.pow(place) % kinds)
+                .collect();
+            for max in [0, 9, 10, 19, 20, 41] {
+                let mut outbox = Outbox::new(OutboxLimits::default());
+                outbox.open(Vec::new());
+                outbox.publish(&message(b""), None).unwrap();
+                outbox.ping();
+                written(&mut outbox, usize::MAX);
+                let (mut text, mut kept, mut marks) = (Vec::new(), 1, vec![1]);
+                for (at, kind) in order.iter().copied().enumerate() {
+                    if let Some((frame, shared)) = frames.get(kind) {
+                        outbox.publish(frame, *shared).unwrap();
+                        if frame.body_len() <= max {
+                            frame.write(&mut text);
+                            kept += 1;
+                        }
+                    } else if kind == line {
+                        outbox.line(b"SUB y 2\r\n".to_vec());
+                        text.extend(b"SUB y 2\r\n");
+                    } else if at == 0 || order[at - 1] != ping {
+                        outbox.ping();
+                        text.extend(b"PING\r\n");
+                        marks.push(kept);
+                    }
+                }
+                let published = outbox.published();
+                let waiting = outbox.waiting_messages();
+                let left_out = outbox.limit_bodies(max);
+                let context = format!("{order:?} of at most {max} bytes");
+                assert_eq!(left_out, waiting + 1 - kept, "{context}");
+                assert_eq!(outbox.waiting_messages(), kept - 1, "{context}");
+                assert_eq!(outbox.published(), published, "{context}");
+                assert_eq!(outbox.limit_bodies(max), 0, "{context}");
+                let waiting_bytes = outbox.waiting_bytes();
+                let found = written(&mut outbox, usize::MAX);
+                assert_eq!(
+                    found.escape_ascii().to_string(),
+                    text.escape_ascii().to_string(),
+                    "{context}"
+                );
+                let lines = order.iter().filter(|kind| **kind == line).count() * 9;
+                let others = lines + (marks.len() - 1) * 6;
+                assert_eq!(waiting_bytes, text.len() - others, "{context}");
+                for mark in marks {
+                    outbox.handle_pong().expect(&context);
+                    assert_eq!(outbox.confirmed_messages, mark, "{context}");
+                }
+                assert_eq!(outbox.handle_pong(), None, "{context}");
+                let in_doubt = kept - outbox.confirmed_messages;
+                assert_eq!(outbox.close(), in_doubt, "{context}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_the_server_would_not_take_is_not_queued() {
+        let mut outbox = Outbox::new(OutboxLimits::default());
+        assert_eq!(outbox.limit_bodies(2), 0);
+        let found = outbox.publish(&message(b"123"), None).unwrap_err();
+        assert_eq!(found, OutboxError::TooLarge { found: 3, max: 2 });
+        outbox.publish(&message(b"12"), None).unwrap();
+        assert_eq!(
+            outbox.limit_bodies(3),
+            0,
+            "a larger limit takes nothing away"
+        );
+        outbox.publish(&message(b"123"), None).unwrap();
+        assert_eq!(outbox.waiting_messages(), 2);
     }
 
     #[test]

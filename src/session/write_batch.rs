@@ -120,6 +120,10 @@ pub(super) enum Piece {
 }
 
 impl Piece {
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Lines(lines) => lines,

@@ -410,42 +410,81 @@ async fn a_server_without_room_is_dialed_until_it_has_some() {
     client.flush().await.unwrap();
 }
 
-/// The larger message cannot be delivered; that it is lost is told, and the smaller one behind it is not forgotten
-/// in silence either.
+/// The larger messages cannot be delivered: that is told, and the others do not suffer for it.
 #[tokio::test]
-async fn a_queued_message_that_the_next_server_finds_too_large_is_in_doubt_and_not_repeated() {
+async fn queued_messages_that_the_next_server_finds_too_large_are_told_and_the_others_arrive() {
     let Some(mut rig) = Rig::new("a smaller maximum").await else {
         return;
     };
     let binary = server("a smaller maximum", VERSION).unwrap();
-    let small = RealServer::start(&binary, "max_payload: 1000");
+    let small = RealServer::start(&binary, "max_payload: 20000");
     let direct = connect(&small.url()).await.unwrap();
     let mut seen = direct.subscribe("p").unwrap();
     direct.flush().await.unwrap();
     rig.goes_down().await;
-    rig.client.publish("p", vec![b'x'; 2_000]).await.unwrap();
-    rig.client.publish("p", "small").await.unwrap();
+    for index in 0..100 {
+        // Copied ones and shared ones, in the buffer between small ones.
+        rig.client.publish("p", index.to_string()).await.unwrap();
+        let large = vec![b'x'; 20_001 - index % 2];
+        rig.client.publish("p", large).await.unwrap();
+    }
     rig.proxy.lead_to(small.address());
     rig.proxy.refuse(false);
-    let (reason, in_doubt) = rig.disconnected().await;
-    assert_eq!(
-        reason,
-        LinkError::Server("Maximum Payload Violation".to_owned())
-    );
-    assert_eq!(in_doubt, 2);
+    let told = rig
+        .event(|event| matches!(event, Event::PayloadTooLarge { .. }))
+        .await;
+    let expected = Event::PayloadTooLarge {
+        discarded_messages: 50,
+        max: 20_000,
+    };
+    assert_eq!(told, expected);
     rig.connected().await;
+    for index in 0..100 {
+        assert_eq!(next(&mut seen).await, index.to_string());
+        if index % 2 == 1 {
+            assert_eq!(next(&mut seen).await.len(), 20_000);
+        }
+    }
     let error = rig
         .client
-        .publish("p", vec![b'x'; 2_000])
+        .publish("p", vec![b'x'; 20_001])
         .await
         .unwrap_err();
     let expected = ErrorKind::PayloadTooLarge {
-        found: 2_000,
-        max: 1_000,
+        found: 20_001,
+        max: 20_000,
     };
     assert_eq!(error.kind(), expected);
     rig.client.publish("p", "after").await.unwrap();
     assert_eq!(next(&mut seen).await, "after");
+    rig.no_event("the connection stays").await;
+}
+
+/// One that does not wait behind a whole buffer of others.
+#[tokio::test]
+async fn a_publisher_that_waits_for_room_hears_that_its_message_became_too_large() {
+    let tight = options().outbox(OutboxLimits {
+        pending_bytes_max: 1,
+        ..OutboxLimits::default()
+    });
+    let Some(mut rig) = Rig::with("a smaller maximum meanwhile", tight).await else {
+        return;
+    };
+    let binary = server("a smaller maximum meanwhile", VERSION).unwrap();
+    let small = RealServer::start(&binary, "max_payload: 1000");
+    rig.goes_down().await;
+    rig.client.publish("p", "first").await.unwrap();
+    let client = rig.client.clone();
+    let waiting = tokio::spawn(async move { client.publish("p", vec![b'x'; 1_001]).await });
+    rig.proxy.lead_to(small.address());
+    rig.proxy.refuse(false);
+    let error = waiting.await.unwrap().unwrap_err();
+    let expected = ErrorKind::PayloadTooLarge {
+        found: 1_001,
+        max: 1_000,
+    };
+    assert_eq!(error.kind(), expected);
+    rig.connected().await;
 }
 
 impl Rig {

@@ -479,6 +479,10 @@ pub(crate) fn told(event: &Event) -> String {
             format!("refused {} sid {:?}", refusal.subject, refusal.sid)
         }
         Event::PublishRefused(refusal) => format!("refused message {}", refusal.subject),
+        Event::PayloadTooLarge {
+            discarded_messages,
+            max,
+        } => format!("too large: {discarded_messages} discarded, {max} bytes at most"),
         Event::Closed {
             reason,
             discarded_messages,

@@ -313,7 +313,7 @@ impl From<OutboxError> for Refusal {
     fn from(error: OutboxError) -> Self {
         match error {
             OutboxError::Full { .. } => Self::OutboxFull(error),
-            OutboxError::Ended => Self::Error(error.into()),
+            OutboxError::TooLarge { .. } | OutboxError::Ended => Self::Error(error.into()),
         }
     }
 }
@@ -405,7 +405,6 @@ impl Lane {
             payload: publication.payload.bytes(),
         };
         let now = shared.clock.now();
-        let body_bytes_max = shared.payload_bytes_max();
         let mut state = self.state();
         let State {
             sender,
@@ -418,7 +417,8 @@ impl Lane {
         let seq = shared.with_outbox(|outbox| {
             outbox.check_room()?;
             stamp.clear();
-            let seq = sender.stamp(now, &message, body_bytes_max, stamp)?;
+            let bytes_max = outbox.body_bytes_max();
+            let seq = sender.stamp(now, &message, bytes_max, stamp)?;
             let (subject, payload) = (message.subject, message.payload);
             match self.carrier.dress(stamp, subject, payload, dress) {
                 Ok(Dressed::Subject(subject)) => {

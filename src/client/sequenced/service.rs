@@ -208,7 +208,6 @@ impl Lane {
     fn answer(&self) -> Left {
         let shared = self.client.shared();
         let now = shared.clock.now();
-        let body_bytes_max = shared.payload_bytes_max();
         let mut state = self.state();
         let State {
             sender, repairing, ..
@@ -222,6 +221,7 @@ impl Lane {
             if repairing.taken != taken {
                 *repairing = Repairing { taken, bytes: 0 };
             }
+            let body_bytes_max = outbox.body_bytes_max();
             let cycle_bytes_max = shared.options.outbox.connected_bytes_max / 2;
             let mut turn_bytes = 0_usize;
             while outbox.check_room().is_ok() && repairing.bytes < cycle_bytes_max {

@@ -96,7 +96,7 @@ impl Session {
             }
         }
         self.is_leaving = false;
-        self.take_over(info, now);
+        self.take_over(info, now, outbox);
         Heard::Connected(self.generation)
     }
 

@@ -23,7 +23,7 @@ impl Session {
             // One that cannot be read changes nothing.
             ServerOp::Info { json } => {
                 if let Ok(info) = ServerInfo::parse(json) {
-                    self.take_over(info, now);
+                    self.take_over(info, now, outbox);
                 }
             }
             ServerOp::Err { text } if self.handle_refusal(text, outbox) => {}
@@ -101,11 +101,19 @@ impl Session {
     }
 
     /// A later INFO replaces the stored one.
-    pub(super) fn take_over(&mut self, info: ServerInfo, now: Duration) {
+    pub(super) fn take_over(&mut self, info: ServerInfo, now: Duration, outbox: &mut Outbox) {
         let Some(server) = self.current.as_ref().map(|current| current.server.clone()) else {
             return;
         };
         self.info = info;
+        let discarded_messages = outbox.limit_bodies(self.info.body_bytes_max());
+        if discarded_messages > 0 {
+            let max = outbox.body_bytes_max();
+            self.report(Event::PayloadTooLarge {
+                discarded_messages,
+                max,
+            });
+        }
         if self.options.discovers_servers {
             let servers = self.pool.discover(&server, &self.info.connect_urls);
             if !servers.is_empty() {

@@ -163,6 +163,10 @@ impl Dialogue {
                 Event::SubscriptionRefused(refusal) | Event::PublishRefused(refusal) => {
                     format!("refused {}", refusal.subject)
                 }
+                Event::PayloadTooLarge {
+                    discarded_messages,
+                    max,
+                } => format!("{discarded_messages} larger than {max}"),
                 Event::SlowConsumer { .. }
                 | Event::SlowConsumerOver { .. }
                 | Event::Draining { .. }

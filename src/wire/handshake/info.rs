@@ -135,6 +135,12 @@ impl ServerInfo {
         Self::deserialize(Value::Object(fields)).map_err(json_error)
     }
 
+    /// Bytes of headers and payload that the server takes; without a limit, all there are.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        let max = usize::try_from(self.max_payload).ok();
+        max.filter(|max| *max > 0).unwrap_or(usize::MAX)
+    }
+
     /// The JSON of an INFO.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
