@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, Start};
+use natseq::sequence::{Carrier, Delivery, Rate, RepairLimits, Start};
 
 use super::plan::{
-    Bounds, Cut, Forgery, MILLI, Plan, SourcePlan, Tail, Victim, millis, number, receiver, source,
+    Bounds, Cut, Flood, Forgery, Limits, MILLI, Plan, SUBJECTS, SourcePlan, Tail, Victim, Wish,
+    millis, number, receiver, source,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ pub(super) enum Group {
     HelloLost,
     Retained,
     Forgers,
+    Budgets,
+    Carriers,
 }
 
 impl Group {
@@ -58,6 +61,8 @@ impl Group {
         Self::HelloLost,
         Self::Retained,
         Self::Forgers,
+        Self::Budgets,
+        Self::Carriers,
     ];
 }
 
@@ -90,6 +95,8 @@ impl Plan {
             Group::HelloLost => plan.miss_hello(&mut jitter),
             Group::Retained => plan.look_back(&mut jitter),
             Group::Forgers => plan.forge(&mut jitter),
+            Group::Budgets => plan.save(&mut jitter),
+            Group::Carriers => plan.carry(&mut jitter),
         }
         plan
     }
@@ -225,7 +232,7 @@ impl Plan {
     /// Sources send to many subjects, of which receivers want a part.
     fn filter(&mut self, jitter: &mut Jitter) {
         for source in &mut self.sources {
-            source.subjects = &["d.x", "d.y", "d.z"];
+            source.subjects = &SUBJECTS;
             source.scope = ["d.*", "d.>", ">"][number(jitter, 3)];
         }
         for receiver in &mut self.receivers {
@@ -316,6 +323,45 @@ impl Plan {
             self.forgeries.push(Forgery { at, more });
         }
         self.link.loss = self.link.loss.min(0.3);
+    }
+
+    /// Sources may send little again, and others want much of it.
+    fn save(&mut self, jitter: &mut Jitter) {
+        let mut rate = |factor| Rate {
+            bytes_per_second: (factor * (2 + jitter.below(8))) << 10,
+            burst_bytes: (factor * (1 + jitter.below(4))) << 10,
+        };
+        let (requester, source, client) = (rate(1), rate(2), rate(3));
+        self.limits = Some(Limits {
+            repairs: RepairLimits {
+                request_messages_max: 1 + number(jitter, 64),
+                request_bytes_max: 256 << jitter.below(8),
+                requester,
+                source,
+            },
+            client,
+        });
+        for _ in 0..jitter.below(4) {
+            self.floods.push(Flood {
+                at: millis(jitter, 10, 2_000),
+                requests: 1 + jitter.below(300),
+                wants: [Wish::One, Wish::Many, Wish::Elsewhere][number(jitter, 3)],
+            });
+        }
+        for receiver in &mut self.receivers {
+            receiver.hold_messages_max = 1_000;
+        }
+    }
+
+    /// Stamps stand elsewhere than in a header, over links that are bad in another way.
+    fn carry(&mut self, jitter: &mut Jitter) {
+        match jitter.below(4) {
+            0 => self.reorder(),
+            1 => self.cut(jitter),
+            2 => self.forget(jitter),
+            _ => self.filter(jitter),
+        }
+        self.carrier = [Carrier::Token, Carrier::Payload][number(jitter, 2)];
     }
 
     /// Two processes send under one name.

@@ -17,6 +17,7 @@
 
 #[cfg(feature = "defects")]
 mod defects;
+mod expenses;
 mod groups;
 mod hostile;
 mod link;
@@ -115,6 +116,18 @@ fn filters_never_make_a_false_loss() {
 #[test]
 fn queue_groups_never_make_a_false_loss() {
     for_each_seed("queue_groups", Group::QueueGroups);
+}
+
+/// I12: and nobody loses anything for it.
+#[test]
+fn repairs_stay_within_their_budgets_whoever_asks() {
+    for_each_seed("within_their_budgets", Group::Budgets);
+}
+
+/// A stamp in the subject or in the payload is as good as one in a header.
+#[test]
+fn every_carrier_keeps_the_promises() {
+    for_each_seed("every_carrier", Group::Carriers);
 }
 
 /// I11: what a full table gives up is told, and nothing is delivered twice for it.

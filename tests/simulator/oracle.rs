@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use natseq::sequence::{
-    Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Start, Weight,
+    Carrier, Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Start,
+    Weight,
 };
 use natseq::subject::Filter;
 
@@ -37,18 +38,27 @@ impl Run {
 pub(super) struct Tag {
     pub(super) run: Run,
     pub(super) seq: u64,
+    pub(super) subject: &'static str,
 }
 
 impl Tag {
+    /// A message whose subject nobody looks at.
     pub(super) fn new(source: &str, epoch: u64, seq: u64) -> Self {
-        let run = Run::new(source, epoch);
-        Self { run, seq }
+        Self {
+            run: Run::new(source, epoch),
+            seq,
+            subject: "",
+        }
     }
 }
 
 impl Weight for Tag {
     fn weight(&self) -> usize {
         16
+    }
+
+    fn subject(&self) -> &[u8] {
+        self.subject.as_bytes()
     }
 }
 
@@ -78,6 +88,8 @@ pub(super) struct Oracle {
     /// Whether it waits long enough for what is late.
     is_patient: bool,
     is_lossless: bool,
+    /// Whether each message names the one before it on its subject, and they come in order.
+    has_chains: bool,
     /// Whether somebody sends heartbeats in a source's name.
     is_lied_to: bool,
     bounds: Option<Bounds>,
@@ -106,13 +118,16 @@ struct Account {
     next: Duration,
     is_superseded: bool,
     is_end_known: bool,
+    /// Since this number the receiver knows that it sees a part.
+    partial_since: Option<u64>,
     arrived: BTreeSet<u64>,
     suspected: BTreeSet<u64>,
     outcomes: BTreeMap<u64, Outcome>,
     delivered: u64,
     repaired: u64,
     lost: u64,
-    last: u64,
+    /// The last number that was delivered; of each subject, where a part is seen.
+    last: BTreeMap<&'static str, u64>,
     is_started: bool,
     is_end_told: bool,
 }
@@ -138,6 +153,7 @@ impl Oracle {
             is_exact: is_fifo && plan.link.duplication == 0.0,
             is_patient: is_fifo || plan.grace > plan.link.path_time_max(),
             is_lossless: plan.is_lossless,
+            has_chains: is_fifo && plan.carrier != Carrier::Token && !own.is_shared,
             is_lied_to: !plan.forgeries.is_empty(),
             bounds: plan.bounds,
             scopes: plan.sources.iter().map(scope).collect(),
@@ -157,7 +173,7 @@ impl Oracle {
         is_repair: bool,
         fact: Fact,
     ) -> bool {
-        let Tag { run, seq } = tag;
+        let Tag { run, seq, .. } = tag;
         if !is_repair && !self.meet(run, seq, true, fact) {
             return false;
         }
@@ -248,15 +264,13 @@ impl Oracle {
         match event {
             Event::Message { message, origin } => {
                 let seq = origin.seq;
-                let tag = Tag::new(origin.source.as_str(), origin.epoch, seq);
-                assert_eq!(message, tag, "I1: the message is the one with the number");
-                let run = tag.run;
-                let subject = truth.subject(tag).as_bytes();
-                assert!(
-                    self.filter.matches(subject),
-                    "I10: {tag:?} is not asked for"
-                );
+                let run = Run::new(origin.source.as_str(), origin.epoch);
+                let is_same = (message.run, message.seq) == (run, seq);
+                assert!(is_same, "I1: {message:?} is told as {seq} of {run:?}");
+                let is_wanted = self.filter.matches(message.subject.as_bytes());
+                assert!(is_wanted, "I10: {message:?} is not asked for");
                 let is_ordered = self.delivery == Delivery::Ordered;
+                let is_owed_all = self.is_owed_all(run);
                 let account = self.decide(run, seq, Outcome::Delivered);
                 account.delivered += 1;
                 account.repaired += u64::from(origin.is_repaired);
@@ -264,9 +278,10 @@ impl Oracle {
                     let outcome = account.outcomes.get(&before);
                     assert_eq!(outcome, None, "{before} of {run:?} is no gap before {seq}");
                 }
-                let last = account.last;
+                // Who sees a part learns late what is missing on another subject.
+                let of = if is_owed_all { "" } else { message.subject };
+                let last = account.last.insert(of, seq).unwrap_or_default();
                 assert!(!is_ordered || last < seq, "I14: {seq} after {last}");
-                account.last = seq;
             }
             Event::Gap {
                 source,
@@ -306,7 +321,7 @@ impl Oracle {
                 );
                 self.check_reason(run, to, reason, fact);
                 for seq in from..=to {
-                    let subject = truth.subject(Tag { run, seq }).as_bytes();
+                    let subject = truth.subject(run, seq).as_bytes();
                     let is_mine = self.filter.matches(subject) && !self.is_shared;
                     assert!(is_mine, "I10: {seq} of {run:?} was never meant for it");
                     self.decide(run, seq, Outcome::Lost(reason)).lost += 1;
@@ -384,6 +399,9 @@ impl Oracle {
                 coverage,
             } => {
                 let run = Run::new(source.as_str(), epoch);
+                let account = self.account(run);
+                account.partial_since =
+                    Some(account.known).filter(|_| coverage == Coverage::Partial);
                 let is_true = match coverage {
                     Coverage::Strict => self.is_owed_all(run),
                     Coverage::Partial => !self.is_owed_all(run),
@@ -461,6 +479,7 @@ impl Oracle {
             let account = &self.runs[&run];
             if !self.is_owed_all(run) {
                 self.check_share(run, account);
+                self.check_chains(run, account, truth);
                 continue;
             }
             let open = (line.base..=line.highest).filter(|seq| !account.outcomes.contains_key(seq));
@@ -516,6 +535,26 @@ impl Oracle {
             assert!(
                 is_delivered,
                 "I10: {seq} of {run:?} arrived, and is {outcome:?}"
+            );
+        }
+    }
+
+    /// I10, where a part is seen: what a message names as the one before it on its subject has an
+    /// outcome.
+    fn check_chains(&self, run: Run, account: &Account, truth: Truth<'_>) {
+        let Some(since) = account.partial_since.filter(|_| self.has_chains) else {
+            return;
+        };
+        let delivered = account.outcomes.iter();
+        let delivered = delivered.filter(|(_, outcome)| **outcome == Outcome::Delivered);
+        for (seq, _) in delivered {
+            let subject = truth.subject(run, *seq);
+            let mut before = (since + 1..*seq).rev();
+            let before = before.find(|before| truth.subject(run, *before) == subject);
+            let is_told = before.is_none_or(|before| account.outcomes.contains_key(&before));
+            assert!(
+                is_told,
+                "I10: {before:?} of {run:?} is missing before {seq}"
             );
         }
     }

@@ -5,13 +5,15 @@ use std::fmt;
 use std::time::Duration;
 
 use natseq::sequence::{
-    ControlSubjects, Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions, RepairEnd, Reply,
-    ReplyBody, RetentionLimits, SendError, Sender, SenderOptions, SourceName, Stamp,
+    Carrier, ControlSubjects, Dressed, Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions,
+    RepairEnd, Reply, ReplyBody, RetentionLimits, STAMP_HEADER, SendError, Sender, SenderOptions,
+    SourceName, Stamp, wrap, wrapped_len,
 };
 use natseq::subject::Filter;
+use natseq::wire::HeaderBlock;
 
 use super::oracle::{Fact, Oracle, Run, Tag};
-use super::plan::{Plan, ReceiverPlan, SourcePlan};
+use super::plan::{Plan, ReceiverPlan, SUBJECTS, SourcePlan};
 
 const BODY_BYTES_MAX: usize = 1 << 10;
 
@@ -160,6 +162,9 @@ impl Source {
             epoch: run.sender.epoch(),
             lead: run.sender.lead(),
         });
+        if let Some(limits) = plan.limits {
+            options.repairs = limits.repairs;
+        }
         options.linger = plan.linger;
         options.linger_max = plan.linger * 10;
         options.retention = RetentionLimits {
@@ -211,9 +216,9 @@ impl Truth<'_> {
         }
     }
 
-    pub(super) fn subject(self, tag: Tag) -> &'static str {
-        let index = usize::try_from(tag.seq - 1).unwrap();
-        self.run(tag.run).subjects[index]
+    pub(super) fn subject(self, run: Run, seq: u64) -> &'static str {
+        let index = usize::try_from(seq - 1).unwrap();
+        self.run(run).subjects[index]
     }
 
     fn run(&self, run: Run) -> &SourceRun {
@@ -229,20 +234,33 @@ impl SourceRun {
     }
 
     /// Stamps one message into the pending buffer.
-    pub(super) fn stamp(&mut self, name: usize, subject: &'static str, now: Duration) {
+    pub(super) fn stamp(
+        &mut self,
+        name: usize,
+        subject: &'static str,
+        carrier: Carrier,
+        now: Duration,
+    ) {
         let (epoch, seq) = (self.sender.epoch(), self.sender.lead() + 1);
         let payload = format!("{name} {epoch} {seq} {subject}");
         let message = outgoing(subject, payload.as_bytes());
         let mut line = Vec::new();
         let stamped = self.sender.stamp(now, &message, BODY_BYTES_MAX, &mut line);
         assert_eq!(stamped, Ok(seq), "I9: numbers rise by one");
+        if !self.sender.scope().is_literal() {
+            let before = self.subjects.iter().rposition(|of| *of == subject);
+            let before = before.map_or(0, |index| index as u64 + 1);
+            let named = Stamp::parse(&value(&line)).unwrap().prev;
+            assert_eq!(named, Some(before), "I10: {seq} names the one before it");
+        }
         self.beats = 0;
         self.subjects.push(subject);
         let run = Run {
             source: name,
             epoch,
         };
-        self.pending.push((value(&line), Tag { run, seq }));
+        let stamp = carry(carrier, &line, subject, payload.as_bytes());
+        self.pending.push((stamp, Tag { run, seq, subject }));
     }
 
     /// What the run would say of itself now; `None` once it is over.
@@ -312,6 +330,48 @@ const fn outgoing<'a>(subject: &'a str, payload: &'a [u8]) -> Outgoing<'a> {
     }
 }
 
+/// Puts the stamp where the carrier has it, and finds it there.
+fn carry(carrier: Carrier, line: &[u8], subject: &str, payload: &[u8]) -> Vec<u8> {
+    if carrier == Carrier::Header {
+        return value(line);
+    }
+    let mut room = Vec::new();
+    let dressed = carrier.dress(line, subject, payload, &mut room).unwrap();
+    let (on_wire, sent) = match dressed {
+        Dressed::Lines(_) => panic!("{carrier:?} has no lines"),
+        Dressed::Subject(subject) => (subject.as_str().as_bytes(), payload),
+        Dressed::Payload(payload) => (subject.as_bytes(), payload),
+    };
+    let taken = carrier.subscription(&Filter::new(subject).unwrap());
+    assert!(taken.unwrap().matches(on_wire), "{carrier:?} of {subject}");
+    let read = carrier.read(None, on_wire, sent);
+    assert_eq!((read.subject, read.payload), (subject.as_bytes(), payload));
+    read.stamp.unwrap().to_vec()
+}
+
+/// A reply is read as well where it has no headers of its own.
+fn check_wrapped(reply: &Reply) {
+    let body = match &reply.body {
+        ReplyBody::Payload(payload) => payload.as_slice(),
+        _ => b"{}",
+    };
+    let wrapped = wrap(reply.status, &reply.lines, body);
+    let (block, rest) = wrapped.split_at(wrapped_len(&wrapped).unwrap());
+    let block = HeaderBlock::new(block);
+    assert_eq!(rest, body);
+    assert_eq!(
+        block.first(STAMP_HEADER),
+        Some(&*value_of_first(&reply.lines))
+    );
+    let status = block.status().unwrap().map(|status| status.code);
+    assert_eq!(status, reply.status.map(|status| status.code()));
+}
+
+/// The value of the first header line, which is the stamp.
+fn value_of_first(lines: &[u8]) -> Vec<u8> {
+    value(lines.split_inclusive(|byte| *byte == b'\n').next().unwrap())
+}
+
 /// The value of a stamp's header line.
 pub(super) fn value(line: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(line).unwrap();
@@ -331,7 +391,10 @@ pub(super) fn run_of(stamp: &[u8]) -> Run {
 }
 
 /// Reads a reply as a client would; returns to which receiver it goes.
-pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
+pub(super) fn read_reply(reply: Reply, carrier: Carrier) -> (usize, Body) {
+    if !carrier.has_headers() {
+        check_wrapped(&reply);
+    }
     let mut place = reply.to.as_str().split('.').skip(1);
     let receiver = place.next().unwrap().parse().unwrap();
     let line = place.next().unwrap().parse().unwrap();
@@ -364,9 +427,12 @@ pub(super) fn read_reply(reply: Reply) -> (usize, Body) {
                 source,
                 epoch: next(),
             };
-            let tag = Tag { run, seq: next() };
-            let subject = parts.next().map(|subject| subject.as_bytes().to_vec());
-            assert_eq!(header("Seq-Subject"), subject);
+            let seq = next();
+            let subject = header("Seq-Subject").unwrap();
+            let mut known = SUBJECTS.iter();
+            let subject = known.find(|known| known.as_bytes() == subject).unwrap();
+            assert_eq!(parts.next(), Some(*subject));
+            let tag = Tag { run, seq, subject };
             Body::Repair { line, stamp, tag }
         }
         (None, body) => panic!("{body:?}"),

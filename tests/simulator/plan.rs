@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, Start};
+use natseq::sequence::{Carrier, Delivery, Rate, RepairLimits, Start};
 
 use super::link::LinkPlan;
 
@@ -14,6 +14,8 @@ const UNBOUNDED: usize = 1 << 20;
 const LONG_LINGER: Duration = Duration::from_secs(10);
 /// Every source sends below it.
 pub(super) const EVERYTHING: &str = "d.>";
+/// Every subject that there is.
+pub(super) const SUBJECTS: [&str; 3] = ["d.x", "d.y", "d.z"];
 
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -22,6 +24,11 @@ pub(super) struct Plan {
     pub(super) link: LinkPlan,
     pub(super) cuts: Vec<Cut>,
     pub(super) forgeries: Vec<Forgery>,
+    pub(super) floods: Vec<Flood>,
+    /// Where messages carry their stamps.
+    pub(super) carrier: Carrier,
+    /// I12: how much sources may send again; as much as by default where it is not said.
+    pub(super) limits: Option<Limits>,
     pub(super) grace: Duration,
     pub(super) retained_max: usize,
     pub(super) linger: Duration,
@@ -94,6 +101,32 @@ pub(super) struct Forgery {
     pub(super) more: u64,
 }
 
+/// Somebody asks the first source for everything, again and again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flood {
+    pub(super) at: Duration,
+    pub(super) requests: u64,
+    pub(super) wants: Wish,
+}
+
+/// Where to who floods wants the answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wish {
+    /// All to one inbox.
+    One,
+    /// Each to another.
+    Many,
+    /// Where the source may publish, and should not.
+    Elsewhere,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) repairs: RepairLimits,
+    /// For all sources together.
+    pub(super) client: Rate,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tail {
     /// Data from this number on is lost.
@@ -133,6 +166,9 @@ impl Plan {
             },
             cuts: Vec::new(),
             forgeries: Vec::new(),
+            floods: Vec::new(),
+            carrier: Carrier::Header,
+            limits: None,
             grace: Duration::ZERO,
             retained_max: UNBOUNDED,
             linger: LONG_LINGER,
@@ -155,7 +191,7 @@ pub(super) fn source(jitter: &mut Jitter, name: usize) -> SourcePlan {
         begins_at: Duration::ZERO,
         epoch: 1_000,
         steps_back: false,
-        subjects: &["d.x"],
+        subjects: &SUBJECTS[..1],
         scope: "d.x",
         messages,
         burst,

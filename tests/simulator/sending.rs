@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use natseq::sequence::{Allowance, ControlSubjects};
+use natseq::sequence::{Allowance, ControlSubjects, Reply};
 
+use super::expenses::FLOODER;
 use super::oracle::Tag;
-use super::peers::{Body, Truth, read_reply, seq_of, value};
+use super::peers::{Body, read_reply, seq_of, value};
 use super::plan::number;
 use super::world::World;
 
@@ -21,11 +22,11 @@ impl World {
             return;
         }
         self.beat(index, run);
-        while let Some(reply) = self.sources[index].runs[run]
-            .sender
-            .poll_reply(self.now, Allowance::default())
-        {
-            let (receiver, body) = read_reply(reply);
+        while let Some(reply) = self.poll_reply(index, run) {
+            if reply.to.as_str().starts_with(FLOODER) {
+                continue;
+            }
+            let (receiver, body) = read_reply(reply, self.plan.carrier);
             if let Body::End { end, .. } = &body {
                 let trail = self.sources[index].runs[run].sender.trail();
                 let mut gone = end.gone.iter();
@@ -58,6 +59,23 @@ impl World {
             "T1: at {:?} source {index} waits for {due:?}",
             self.now
         );
+    }
+
+    /// I12: nothing goes anywhere else than to an inbox, and no more than may.
+    fn poll_reply(&mut self, index: usize, run: usize) -> Option<Reply> {
+        let allowance = Allowance {
+            due: self.client.due(),
+            ..Allowance::default()
+        };
+        let sender = &mut self.sources[index].runs[run].sender;
+        let reply = sender.poll_reply(self.now, allowance)?;
+        self.client.spend(self.now, reply.bytes());
+        let is_allowed = reply.to.as_str().starts_with("_INBOX.");
+        assert!(is_allowed, "I12: an answer to {}", reply.to);
+        if let Some(expenses) = &mut self.expenses {
+            expenses.note(self.now, (index, run), &reply);
+        }
+        Some(reply)
     }
 
     fn beat(&mut self, index: usize, run: usize) {
@@ -118,7 +136,7 @@ impl World {
                 [only] => only,
                 _ => subjects[number(&mut self.jitter, subjects.len() as u64)],
             };
-            of.stamp(source.plan.name, subject, self.now);
+            of.stamp(source.plan.name, subject, self.plan.carrier, self.now);
         }
         source.last_sent = self.now;
         let spread = source.plan.spread * (2.0 * self.jitter.unit() - 1.0);
@@ -177,7 +195,7 @@ impl World {
 
     /// Who gets a message: all that want its subject, but one only of those that share.
     fn readers(&mut self, tag: Tag) -> Vec<usize> {
-        let subject = Truth(&self.sources).subject(tag).as_bytes();
+        let subject = tag.subject.as_bytes();
         let all = self.receivers.iter().enumerate();
         let wanting = all.filter(|(_, to)| to.filter.matches(subject));
         let (sharing, others): (Vec<_>, Vec<_>) = wanting.partition(|(_, to)| to.plan.is_shared);

@@ -4,15 +4,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Delivery, Event, HeartbeatKind, LineStatistics, RequestKind};
+use natseq::sequence::{Bucket, Delivery, Event, HeartbeatKind, LineStatistics, Rate, RequestKind};
 
+use super::expenses::Expenses;
 use super::link::{Fate, Link, Path};
 use super::oracle::{Run, Tag};
 use super::peers::{Body, Packet, Source, Subscriber, Truth, run_of};
-use super::plan::{EVERYTHING, Forgery, Plan, Victim};
+use super::plan::{EVERYTHING, Flood, Forgery, Plan, Victim};
 
 /// A world that has not come to rest by then never will.
 const TIME_MAX: Duration = Duration::from_secs(300);
+
+/// More than anybody sends again.
+const CLIENT_RATE: Rate = Rate {
+    bytes_per_second: 1 << 30,
+    burst_bytes: 1 << 30,
+};
 
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -24,6 +31,10 @@ pub(super) struct World {
     /// What happens to connections, by time; true for up.
     changes: BTreeMap<(Duration, usize), (Victim, bool)>,
     forgeries: VecDeque<Forgery>,
+    pub(super) floods: VecDeque<Flood>,
+    /// What all sources together may send again.
+    pub(super) client: Bucket,
+    pub(super) expenses: Option<Expenses>,
     /// What was said, when somebody wants to know.
     trace: Option<Vec<String>>,
 }
@@ -42,8 +53,14 @@ impl World {
         }
         let mut forgeries = plan.forgeries.clone();
         forgeries.sort_by_key(|forgery| forgery.at);
+        let mut floods = plan.floods.clone();
+        floods.sort_by_key(|flood| flood.at);
+        let rate = plan.limits.map_or(CLIENT_RATE, |limits| limits.client);
         Self {
             forgeries: forgeries.into(),
+            floods: floods.into(),
+            client: Bucket::new(rate),
+            expenses: plan.limits.map(Expenses::new),
             now: Duration::ZERO,
             link: Link::new(plan.link.clone(), jitter.next_u64()),
             sources,
@@ -67,6 +84,7 @@ impl World {
             self.change_connections();
             self.arrive();
             self.forge();
+            self.flood();
             for index in 0..self.sources.len() {
                 self.act(index);
             }
@@ -106,7 +124,7 @@ impl World {
         &self.link
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:?} {}", self.now, what()));
         }
@@ -399,7 +417,9 @@ impl World {
         let receivers = receivers.filter_map(|to| to.receiver.poll_timeout());
         let changes = self.changes.keys().next().map(|(at, _)| *at);
         let forgery = self.forgeries.front().map(|forgery| forgery.at);
-        let times = [self.link.next(), changes, forgery].into_iter().flatten();
+        let flood = self.floods.front().map(|flood| flood.at);
+        let times = [self.link.next(), changes, forgery, flood];
+        let times = times.into_iter().flatten();
         let times = times.chain(acts).chain(senders).chain(receivers);
         // Whatever is due already is due in the next microsecond.
         let soon = self.now + Duration::from_micros(1);
@@ -415,6 +435,7 @@ impl World {
             && self.link.next().is_none()
             && self.changes.is_empty()
             && self.forgeries.is_empty()
+            && self.floods.is_empty()
     }
 
     fn judge(&self) {
