@@ -42,6 +42,10 @@ pub(super) enum Record<'a> {
         previous: Option<u64>,
         tail_known: bool,
     },
+    Degraded {
+        lacking: &'static str,
+        reason: &'a str,
+    },
     Silent {
         source: &'a str,
         epoch: u64,

@@ -413,6 +413,11 @@ impl Printer {
                     &text,
                 )
             }
+            Event::Degraded { lacking, reason } => {
+                let lacking = lacking.as_str();
+                let text = format!("Without {lacking}: {reason}");
+                self.say(&Record::Degraded { lacking, reason }, &text)
+            }
             Event::SourceSilent { source, epoch } => {
                 let (source, epoch) = (source.as_str(), *epoch);
                 self.say(

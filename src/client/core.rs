@@ -398,6 +398,7 @@ impl Core {
             Refused::Subscription {
                 mailbox: REPLIES,
                 refusal,
+                ..
             } => {
                 // The next request asks for another inbox, and hears at once if it is refused.
                 if let Some(sid) = refusal.sid {
@@ -407,10 +408,17 @@ impl Core {
                     self.end_mailbox(mailbox);
                 }
             }
-            Refused::Subscription { mailbox, refusal } => {
+            Refused::Subscription {
+                mailbox,
+                is_aside,
+                refusal,
+            } => {
                 let Some(entry) = self.mailboxes.get(mailbox) else {
                     return;
                 };
+                if is_aside {
+                    return entry.mailbox.note_aside(refusal);
+                }
                 let reason = EndReason::Refused(Arc::new(refusal));
                 if self.session.restores_refused() {
                     return entry.mailbox.note_reason(reason);

@@ -150,6 +150,8 @@ struct Active {
     waiting_bytes_max: usize,
     episode: Option<Box<Episode>>,
     reason: Option<EndReason>,
+    /// Subscriptions that were refused while the mailbox goes on, the last refusal of each.
+    asides: Vec<Refusal>,
 }
 
 impl State {
@@ -272,6 +274,31 @@ impl Mailbox {
     /// Keeps why it has ended, or ends next, or what was refused to a subscription that goes on.
     pub(crate) fn note_reason(&self, reason: EndReason) {
         self.lock().active().reason = Some(reason);
+    }
+
+    /// One of its subscriptions was refused, and it can do without.
+    pub(crate) fn note_aside(&self, refusal: Refusal) {
+        let mut state = self.lock();
+        let asides = &mut state.active().asides;
+        asides.retain(|aside| aside.sid != refusal.sid);
+        asides.push(refusal);
+        let waker = state.take_waker();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Returns true when something was refused and not taken yet.
+    pub(crate) fn has_asides(&self) -> bool {
+        let state = self.lock();
+        let active = state.active.as_ref();
+        active.is_some_and(|active| !active.asides.is_empty())
+    }
+
+    /// Takes what was refused and not taken yet.
+    pub(crate) fn take_asides(&self) -> Vec<Refusal> {
+        let mut state = self.lock();
+        let active = state.active.as_mut();
+        active.map_or(Vec::new(), |active| std::mem::take(&mut active.asides))
     }
 
     fn end_with(&self, reason: Option<EndReason>) -> Option<EpisodeEnd> {

@@ -325,9 +325,6 @@ impl Shared {
             let key = core
                 .add_mailbox(Arc::clone(&mailbox), interest.drains_last)
                 .ok_or_else(too_many)?;
-            if interest.filters.len() > 1 {
-                core.session.join(key);
-            }
             // Alone between two PINGs, so that a refusal that names no subject can only mean it.
             if interest.is_confirmed {
                 outbox.ping();
@@ -349,6 +346,9 @@ impl Shared {
                     core.end_mailbox(key);
                 }
             }
+            if let [main, _, ..] = *sids {
+                core.session.join(key, main);
+            }
             let mut confirmation = None;
             if interest.is_confirmed
                 && let Some(number) = outbox.ping()
@@ -365,6 +365,11 @@ impl Shared {
                 confirmation,
             })
         })
+    }
+
+    /// Whether the server holds a subscription, as far as is known.
+    pub(super) fn is_held(&self, sid: u64) -> bool {
+        self.core().session.is_held(sid)
     }
 
     /// Ends subscriptions and their mailbox now.

@@ -66,7 +66,9 @@ impl Client {
         }
     }
 
-    /// Several subscriptions whose messages come in the order of the connection.
+    /// Several subscriptions whose messages come in the order of the connection. Without the first one
+    /// it ends; of the others it tells when they are refused, and asks for them again on the next
+    /// connection.
     pub(super) fn subscribe_all(
         &self,
         filters: &[(Filter, Option<QueueGroup>)],

@@ -102,6 +102,21 @@ impl Subscription {
         }
     }
 
+    /// Returns true when there are refusals to take.
+    pub(super) fn has_asides(&self) -> bool {
+        self.mailbox.has_asides()
+    }
+
+    /// Refusals of subscriptions that it can do without, each once.
+    pub(super) fn take_asides(&self) -> Vec<Refusal> {
+        self.mailbox.take_asides()
+    }
+
+    /// Whether the server holds this one of its subscriptions, as far as is known.
+    pub(super) fn is_held(&self, sid: u64) -> bool {
+        self.client.shared().is_held(sid)
+    }
+
     /// The subscription's sids, in the order in which they were made.
     pub(super) fn sids(&self) -> &[u64] {
         match &self.sids {

@@ -95,6 +95,14 @@ pub enum Event<M> {
         /// Which numbers are owed from now on.
         coverage: Coverage,
     },
+    /// The server refused something that a subscription can do without: with less proof, or less won
+    /// back. Told anew for each connection on which it is refused.
+    Degraded {
+        /// What is missing.
+        lacking: Lacking,
+        /// Why, in the server's words.
+        reason: String,
+    },
     /// The source broke its promise to be heard. Nothing is reported lost for that.
     SourceSilent {
         /// The source.
@@ -125,6 +133,28 @@ pub enum Event<M> {
         /// Its run.
         epoch: u64,
     },
+}
+
+/// What a receiver has to do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Lacking {
+    /// Heartbeats: a source's scope is learned only by asking the source, a lost end is noticed only
+    /// with the message behind it, and that a source has ended is not noticed at all.
+    Heartbeats,
+    /// Answers: nothing is asked for, and what is missing is reported lost after the gap timeout.
+    Answers,
+}
+
+impl Lacking {
+    /// A word for machines: `heartbeats`, `answers`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Heartbeats => "heartbeats",
+            Self::Answers => "answers",
+        }
+    }
 }
 
 /// Why numbers are lost.

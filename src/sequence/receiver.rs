@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::jitter::Jitter;
 
 use super::defect::Defect;
-use super::event::Event;
+use super::event::{Event, Lacking};
 use super::heartbeat::{Heartbeat, Prior};
 use super::line::{Arrived, Line, Load, SCATTER_TIME, Surroundings};
 use super::nanos::Nanos;
@@ -238,6 +238,11 @@ impl<M: Weight> Receiver<M> {
     #[must_use]
     pub const fn is_subscribed(&self) -> bool {
         self.subscribed.is_some()
+    }
+
+    /// The server refuses something; `reason` is why.
+    pub fn handle_refused(&mut self, lacking: Lacking, reason: String) {
+        self.events.push_back(Event::Degraded { lacking, reason });
     }
 
     /// The connection is gone. Nothing is asked for and nothing is given up until it is back.

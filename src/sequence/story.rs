@@ -216,6 +216,7 @@ impl Story {
                     format!("epoch{epoch}{}", if is_tail_known { "+" } else { "" })
                 }
                 Event::CoverageChanged { coverage, .. } => coverage.as_str().into(),
+                Event::Degraded { lacking, .. } => lacking.as_str().into(),
                 Event::SourceSilent { .. } => "silent".into(),
                 Event::SourceEnded { last_seq, .. } => format!("ended{last_seq}"),
                 Event::Conflict { epoch, .. } => format!("conflict{epoch}"),

@@ -66,8 +66,12 @@ impl std::error::Error for Refusal {}
 /// Whom a refusal ends, for the session's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The subscription that messages of this mailbox come from.
-    Subscription { mailbox: u64, refusal: Refusal },
+    /// A subscription that messages of this mailbox come from; `is_aside` when it can do without.
+    Subscription {
+        mailbox: u64,
+        is_aside: bool,
+        refusal: Refusal,
+    },
     /// A message with this subject, or this reply subject.
     Message { subject: Vec<u8>, refusal: Refusal },
 }

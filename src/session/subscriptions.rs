@@ -3,7 +3,7 @@
 //! Knows filters and counts; where messages go is a number that the owner gives a meaning to. There may
 //! be a million of them: what few have is kept apart.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::{ServerError, Violation, encode};
@@ -21,8 +21,8 @@ pub(crate) struct Subscriptions {
     unconfirmed: VecDeque<(u64, u64)>,
     /// Where the search for a refused subscription begins: servers answer SUBs in their order.
     searched: usize,
-    /// Mailboxes with several subscriptions, which end together.
-    joined: BTreeSet<u64>,
+    /// Mailboxes with several subscriptions, and the main one of each: they end with it.
+    joined: BTreeMap<u64, u64>,
     restores_refused: bool,
     /// Subscriptions that had all they asked for while the server did not know their maximum.
     overdue: Vec<u64>,
@@ -97,7 +97,7 @@ impl Subscriptions {
             table: Slots::new(FIRST_SID),
             unconfirmed: VecDeque::new(),
             searched: 0,
-            joined: BTreeSet::new(),
+            joined: BTreeMap::new(),
             restores_refused,
             overdue: Vec::new(),
             is_moving: false,
@@ -174,14 +174,14 @@ impl Subscriptions {
         lines
     }
 
-    /// The mailbox has several subscriptions.
-    pub(crate) fn join(&mut self, mailbox: u64) {
-        self.joined.insert(mailbox);
+    /// The mailbox has several subscriptions, which are of no use without the main one.
+    pub(crate) fn join(&mut self, mailbox: u64, main: u64) {
+        self.joined.insert(mailbox, main);
     }
 
     /// Returns false when it had not several.
     pub(crate) fn unjoin(&mut self, mailbox: u64) -> bool {
-        self.joined.remove(&mailbox)
+        self.joined.remove(&mailbox).is_some()
     }
 
     /// Takes the sids of a mailbox that has several.
@@ -192,6 +192,11 @@ impl Subscriptions {
         let entries = self.table.iter();
         let of_mailbox = entries.filter(|(_, entry)| entry.mailbox == mailbox);
         of_mailbox.map(|(sid, _)| sid).collect()
+    }
+
+    /// Whether the server holds it, as far as is known.
+    pub(crate) fn is_held(&self, sid: u64) -> bool {
+        self.table.get(sid).is_some_and(Entry::is_held)
     }
 
     /// The filter of a subscription that is alive.
@@ -215,7 +220,8 @@ impl Subscriptions {
 
     /// Takes the text of an -ERR; says whom it concerns when that is known.
     ///
-    /// A refused subscription is gone, unless it is to be tried again on the next connection.
+    /// A refused subscription is gone, unless it is to be tried again on the next connection, as every
+    /// one is that its mailbox can do without.
     pub(crate) fn handle_error(&mut self, text: &[u8], pings_answered: u64) -> Option<Refused> {
         let (sid, mut refusal) = if ServerError::new(text) == ServerError::TooManySubscriptions {
             let sid = self.take_unconfirmed(pings_answered)?;
@@ -240,12 +246,17 @@ impl Subscriptions {
         let restores_refused = self.restores_refused;
         let entry = self.table.get_mut(sid)?;
         let mailbox = entry.mailbox;
-        if restores_refused {
+        let is_aside = self.joined.get(&mailbox).is_some_and(|main| *main != sid);
+        if restores_refused || is_aside {
             entry.rare().is_refused = true;
         } else {
             self.table.remove(sid);
         }
-        Some(Refused::Subscription { mailbox, refusal })
+        Some(Refused::Subscription {
+            mailbox,
+            is_aside,
+            refusal,
+        })
     }
 
     /// The subscription that was one too many.
@@ -511,7 +522,9 @@ mod tests {
 
     fn refused(subscriptions: &mut Subscriptions, text: &str) -> Option<(u64, u64)> {
         match subscriptions.handle_error(text.as_bytes(), 0)? {
-            Refused::Subscription { mailbox, refusal } => Some((mailbox, refusal.sid?)),
+            Refused::Subscription {
+                mailbox, refusal, ..
+            } => Some((mailbox, refusal.sid?)),
             Refused::Message { .. } => None,
         }
     }
@@ -558,6 +571,27 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_that_can_do_without_a_subscription_keeps_it_for_the_next_connection() {
+        let mut subscriptions = Subscriptions::new(false);
+        for subject in ["a", "b"] {
+            let filter = Filter::new(subject).unwrap();
+            subscriptions.add(&filter, None, 7).unwrap();
+        }
+        subscriptions.join(7, 1);
+        let mut refuse = |subject: &str| {
+            let text = format!("Permissions Violation for Subscription to \"{subject}\"");
+            match subscriptions.handle_error(text.as_bytes(), 0) {
+                Some(Refused::Subscription { is_aside, .. }) => {
+                    (is_aside, subscriptions.replay().to_vec())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refuse("b"), (true, b"SUB a 1\r\nSUB b 2\r\n".to_vec()));
+        assert_eq!(refuse("a"), (false, b"SUB b 2\r\n".to_vec()));
+    }
+
+    #[test]
     fn too_many_subscriptions_means_the_one_before_the_next_pong() {
         let (mut subscriptions, sid) = subscriptions();
         let filter = Filter::new("b").unwrap();
@@ -570,6 +604,7 @@ mod tests {
         let Some(Refused::Subscription {
             mailbox: 8,
             refusal,
+            ..
         }) = found
         else {
             panic!("{found:?}");

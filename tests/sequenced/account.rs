@@ -6,7 +6,7 @@ use std::time::Duration;
 use natseq::client::{
     Client, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder, SequencedSubscriber,
 };
-use natseq::sequence::{Event, RetentionLimits, RetentionOverflow, SourceName};
+use natseq::sequence::{Coverage, Event, Lacking, RetentionLimits, RetentionOverflow, SourceName};
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -18,6 +18,10 @@ pub(crate) const LINGER_MAX: Duration = Duration::from_secs(70);
 #[derive(Default)]
 pub(crate) struct Account {
     runs: BTreeMap<(String, u64), Run>,
+    /// What the receiver has to do without.
+    pub(crate) lacking: Vec<Lacking>,
+    /// Sources of which it knows no scope.
+    pub(crate) unverified: usize,
 }
 
 #[derive(Default)]
@@ -81,6 +85,11 @@ impl Account {
             } => self.run(source, *epoch).tally.end = Some(*last_seq),
             // On a busy machine a heartbeat may be late; nothing follows from that.
             Event::EpochStarted { .. } | Event::SourceSilent { .. } => {}
+            Event::Degraded { lacking, .. } => self.lacking.push(*lacking),
+            Event::CoverageChanged {
+                coverage: Coverage::Unverified,
+                ..
+            } => self.unverified += 1,
             other => panic!("{other:?}"),
         }
     }

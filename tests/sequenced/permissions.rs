@@ -1,7 +1,7 @@
 //! What a server's permissions keep apart: each user can do its own part, and nobody another's.
 
 use natseq::client::{Client, Event, Events, Publication, connect};
-use natseq::sequence::Delivery;
+use natseq::sequence::{Coverage, Delivery, Lacking};
 use natseq::subject::Subject;
 use natseq::wire::Headers;
 use tokio::time::timeout;
@@ -64,6 +64,113 @@ async fn a_sender_and_a_receiver_need_no_more_than_their_own_permissions() {
         }
     }
 }
+
+/// What the server refuses to a receiver, what it is told, and what is left of the account.
+struct Case {
+    /// Taken out of the receiver's permissions.
+    refused: &'static [&'static str],
+    lacking: &'static [Lacking],
+    coverage: Coverage,
+    is_repaired: bool,
+    is_lost: bool,
+}
+
+/// Without heartbeats the source is asked for its scope; without answers losses are told; without both nothing is
+/// known of what is owed, and so nothing is claimed.
+#[tokio::test]
+async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
+    let cases = [
+        Case {
+            refused: &[HEARTBEATS],
+            lacking: &[Lacking::Heartbeats],
+            coverage: Coverage::Strict,
+            is_repaired: true,
+            is_lost: false,
+        },
+        Case {
+            refused: &[ANSWERS],
+            lacking: &[Lacking::Answers],
+            coverage: Coverage::Strict,
+            is_repaired: false,
+            is_lost: true,
+        },
+        Case {
+            refused: &[HEARTBEATS, ANSWERS],
+            lacking: &[Lacking::Heartbeats, Lacking::Answers],
+            coverage: Coverage::Unverified,
+            is_repaired: false,
+            is_lost: false,
+        },
+    ];
+    for binary in servers("refused control subjects") {
+        for case in &cases {
+            let what = format!("{:?} on {}", case.refused, binary.version);
+            let users = case
+                .refused
+                .iter()
+                .fold(USERS.to_owned(), |users, refused| {
+                    users.replace(refused, r#""nothing""#)
+                });
+            let server = RealServer::start(&binary, &users);
+            let audit = connect(&server.url_as("audit:p")).await.unwrap();
+            let pricing = connect(&server.url_as("pricing:p")).await.unwrap();
+            let builder = audit.sequenced_subscriber("orders.>").unwrap();
+            let short = std::time::Duration::from_millis(500);
+            let builder = builder.options(|options| options.gap_timeout = short);
+            let mut sub = builder.start().unwrap();
+            audit.flush().await.unwrap();
+            let publisher = source(&pricing, "orders.eu.>", "pricing-a");
+            let publisher = publisher.start().unwrap();
+            // The first and the last are not lost on the way: no hello and no end may be heard.
+            publish(&publisher, "orders.eu.y", 1..=1).await;
+            publish(&publisher, "orders.eu.x", 2..=2_000).await;
+            publish(&publisher, "orders.eu.y", 2_001..=2_001).await;
+            let mut account = Account::default();
+            let is_claimed = case.coverage == Coverage::Strict;
+            hear(&mut sub, &mut account, |account| match is_claimed {
+                true => account.decided() == 2_001,
+                false => account.unverified == 1 && account.sum().highest == 2_001,
+            })
+            .await;
+            let sum = account.sum();
+            account
+                .lacking
+                .sort_unstable_by_key(|lacking| lacking.as_str().len());
+            account.lacking.reverse();
+            assert_eq!(account.lacking, case.lacking, "{what}");
+            assert_eq!(sum.repaired > 100, case.is_repaired, "{sum:?}, {what}");
+            assert_eq!(sum.lost > 100, case.is_lost, "{sum:?}, {what}");
+            assert_eq!(sum.lost > 0, case.is_lost, "{sum:?}, {what}");
+            let lines: Vec<_> = sub.statistics().collect();
+            assert_eq!(lines[0].coverage, case.coverage, "{what}");
+            assert!(sub.refusal().is_none(), "{what}");
+            pricing.close().await;
+            audit.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_refused_the_messages_ends_and_says_why() {
+    for binary in servers("refused messages") {
+        let users = USERS.replace(MESSAGES, r#""nothing""#);
+        let server = RealServer::start(&binary, &users);
+        let audit = connect(&server.url_as("audit:p")).await.unwrap();
+        let builder = audit.sequenced_subscriber("orders.>").unwrap();
+        let mut sub = builder.start().unwrap();
+        let next = timeout(PATIENCE, sub.next()).await.unwrap();
+        assert!(next.is_none(), "{next:?} on {}", binary.version);
+        let refusal = sub.refusal().unwrap();
+        assert_eq!(refusal.subject, "orders.>", "{}", binary.version);
+        // What it does not need any more it does not keep.
+        assert_eq!(audit.statistics().subscriptions, 0, "{}", binary.version);
+        audit.close().await;
+    }
+}
+
+const MESSAGES: &str = r#""orders.>", "_SEQ.HB.orders.>", "_INBOX.>""#;
+const HEARTBEATS: &str = r#""_SEQ.HB.orders.>""#;
+const ANSWERS: &str = r#""_INBOX.>""#;
 
 /// Data, heartbeats, and the place where repairs are asked for: a neighbour gets at none of them.
 #[tokio::test]

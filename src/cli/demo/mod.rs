@@ -166,6 +166,7 @@ async fn receive(
             | Event::Gap { .. }
             | Event::Withdrawn { .. }
             | Event::CoverageChanged { .. }
+            | Event::Degraded { .. }
             | Event::SourceSilent { .. }
             | Event::SourceEnded { .. }
             | Event::Conflict { .. }

@@ -25,7 +25,7 @@ use crate::client::publication::Publication;
 use crate::client::shared::Link;
 use crate::client::{Client, Subscription, new_inbox};
 use crate::sequence::{
-    Carrier, ControlSubjects, Delivery, Event, Heartbeat, LineStatistics, Receiver,
+    Carrier, ControlSubjects, Delivery, Event, Heartbeat, Lacking, LineStatistics, Receiver,
     ReceiverOptions, RepairEnd, ReplyStatus, SEQ_SUBJECT, STAMP_HEADER, Stamp, wrapped_len,
 };
 use crate::subject::{Filter, QueueGroup};
@@ -126,7 +126,7 @@ impl SequencedSubscriberBuilder {
             (answers, None),
         ];
         let subscription = self.client.subscribe_all(&filters)?;
-        let [data_sid, heartbeat_sid, _] = subscription.sids() else {
+        let [data_sid, heartbeat_sid, answer_sid] = subscription.sids() else {
             return Err(Error::new(crate::client::ErrorKind::TooMany));
         };
         let clock = shared.clock;
@@ -143,6 +143,7 @@ impl SequencedSubscriberBuilder {
             confirmation,
             data_sid: *data_sid,
             heartbeat_sid: *heartbeat_sid,
+            answer_sid: *answer_sid,
             subscription,
             subjects: self.subjects,
             carrier: self.carrier,
@@ -171,6 +172,7 @@ pub struct SequencedSubscriber {
     subscription: Subscription,
     data_sid: u64,
     heartbeat_sid: u64,
+    answer_sid: u64,
     subjects: ControlSubjects,
     carrier: Carrier,
     filter: Filter,
@@ -225,7 +227,9 @@ impl SequencedSubscriber {
         self.subscription.statistics()
     }
 
-    /// Why the server refused one of its subjects, which has ended it; `None` while it has not.
+    /// Why the server refused the messages themselves, which has ended it; `None` while it has not.
+    ///
+    /// Of what else is refused [`Event::Degraded`] tells.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         self.subscription.refusal()
@@ -258,6 +262,7 @@ impl SequencedSubscriber {
 
     /// Waits for bytes, for time or for the connection, and lets the receiver know.
     async fn advance(&mut self) {
+        self.note_refusals();
         self.note_link();
         self.note_confirmation();
         self.note_pause();
@@ -284,17 +289,25 @@ impl SequencedSubscriber {
             let was_empty_handed = subscription.is_empty_handed();
             let Poll::Ready(count) = subscription.poll_batch(cx, batch, BATCH_MESSAGES) else {
                 *heard_until = now;
-                return Poll::Pending;
+                // Looked at behind the place for the waker, so that none goes unnoticed.
+                return if subscription.has_asides() {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                };
             };
             if was_empty_handed {
                 *taken_at = now;
             }
-            Poll::Ready(count)
+            Poll::Ready(Some(count))
         });
         tokio::select! {
             // What waits may be what time is running out for.
             biased;
-            count = taking => self.take_batch(count),
+            count = taking => match count {
+                Some(count) => self.take_batch(count),
+                None => self.note_refusals(),
+            },
             () = sleep_until(due) => {}
             changed = link.changed() => {
                 if changed.is_err() {
@@ -332,6 +345,18 @@ impl SequencedSubscriber {
         }
     }
 
+    /// Tells what the server has refused that there is a way without.
+    fn note_refusals(&mut self) {
+        for refusal in self.subscription.take_asides() {
+            let lacking = if refusal.sid == Some(self.heartbeat_sid) {
+                Lacking::Heartbeats
+            } else {
+                Lacking::Answers
+            };
+            self.receiver.handle_refused(lacking, refusal.text);
+        }
+    }
+
     fn note_link(&mut self) {
         let link = *self.link.borrow_and_update();
         if link == self.link_seen {
@@ -364,6 +389,10 @@ impl SequencedSubscriber {
     fn ask(&mut self) {
         let now = self.clock.now();
         while let Some(request) = self.receiver.poll_request(now) {
+            if !self.subscription.is_held(self.answer_sid) {
+                // What is asked for would come to nobody.
+                continue;
+            }
             let reply = format!("{}.{}", self.inbox, request.line);
             let subject = self.subjects.repair(&request.source, request.epoch);
             let Ok(subject) = subject else {

@@ -47,8 +47,10 @@ impl Session {
         let Some(refused) = self.subscriptions.handle_error(text, answered) else {
             return false;
         };
-        if let Refused::Subscription { mailbox, .. } = &refused
-            && !self.options.restores_refused
+        if let Refused::Subscription {
+            mailbox, is_aside, ..
+        } = &refused
+            && !(*is_aside || self.options.restores_refused)
         {
             self.part(*mailbox, outbox);
         }

@@ -30,9 +30,9 @@ impl Session {
         self.subscriptions.await_confirmation(sid, ping, answered);
     }
 
-    /// The mailbox has several subscriptions, which end together when one is refused.
-    pub(crate) fn join(&mut self, mailbox: u64) {
-        self.subscriptions.join(mailbox);
+    /// The mailbox has several subscriptions, which end together when the main one is refused.
+    pub(crate) fn join(&mut self, mailbox: u64, main: u64) {
+        self.subscriptions.join(mailbox, main);
     }
 
     /// The mailbox is gone.
@@ -92,6 +92,11 @@ impl Session {
     /// Forgets a drained subscription.
     pub fn forget(&mut self, sid: u64) {
         self.subscriptions.remove(sid);
+    }
+
+    /// Whether the server holds the subscription, as far as is known.
+    pub(crate) fn is_held(&self, sid: u64) -> bool {
+        self.subscriptions.is_held(sid)
     }
 
     /// The filter of a subscription that is alive.
