@@ -54,6 +54,11 @@ impl<'a> SubjectRef<'a> {
         Self::new(core::str::from_utf8(bytes).map_err(|_| SubjectError::NotUtf8)?)
     }
 
+    /// Takes `text`, which is a literal subject and literal tokens behind it.
+    pub(crate) const fn trusted(text: &'a str) -> Self {
+        Self(text)
+    }
+
     /// Returns the text.
     #[must_use]
     pub const fn as_str(self) -> &'a str {

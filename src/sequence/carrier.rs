@@ -44,6 +44,13 @@ pub enum Dressed<'a> {
     Payload(&'a [u8]),
 }
 
+/// Where [`Carrier::dress`] writes what it puts on; kept from message to message.
+#[derive(Debug, Clone, Default)]
+pub struct Wardrobe {
+    subject: String,
+    payload: Vec<u8>,
+}
+
 /// A message as it was before it was dressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a message has no further parts")]
@@ -58,35 +65,36 @@ pub struct Carried<'a> {
 
 impl Carrier {
     /// Puts a stamp on a message; `line` is what [`Sender::stamp`](super::Sender::stamp) has
-    /// appended, and `room` is filled with what has to be written anew.
+    /// appended, and `wardrobe` is filled with what has to be written anew.
     ///
-    /// # Errors
-    ///
-    /// [`SubjectError`] never occurs for a literal subject and the line of a sender.
+    /// It cannot fail: the message has a number by now, and must go out with it.
     pub fn dress<'a>(
         self,
         line: &'a [u8],
-        subject: &str,
+        subject: SubjectRef<'_>,
         payload: &[u8],
-        room: &'a mut Vec<u8>,
-    ) -> Result<Dressed<'a>, SubjectError> {
-        room.clear();
+        wardrobe: &'a mut Wardrobe,
+    ) -> Dressed<'a> {
         match self {
-            Self::Header => Ok(Dressed::Lines(line)),
+            Self::Header => Dressed::Lines(line),
             Self::Token => {
-                room.extend_from_slice(subject.as_bytes());
+                let text = &mut wardrobe.subject;
+                text.clear();
+                text.push_str(subject.as_str());
                 // Readers count three tokens from the end.
                 for token in stamp_of(line).split(|byte| *byte == b'.').take(3) {
-                    room.push(b'.');
-                    room.extend_from_slice(token);
+                    text.push('.');
+                    text.extend(token.iter().copied().map(char::from));
                 }
-                SubjectRef::from_bytes(room).map(Dressed::Subject)
+                Dressed::Subject(SubjectRef::trusted(text))
             }
             Self::Payload => {
+                let room = &mut wardrobe.payload;
+                room.clear();
                 for piece in [PAYLOAD_HEAD, stamp_of(line), b"\r\n", payload] {
                     room.extend_from_slice(piece);
                 }
-                Ok(Dressed::Payload(room))
+                Dressed::Payload(room)
             }
         }
     }
@@ -245,8 +253,12 @@ mod tests {
                 ("a", b""),
                 ("a.b.1.2", b"\r\n"),
             ] {
-                let mut room = b"left over".to_vec();
-                let dressed = carrier.dress(LINE, subject, payload, &mut room).unwrap();
+                let mut wardrobe = Wardrobe {
+                    subject: "left over".into(),
+                    payload: b"left over".to_vec(),
+                };
+                let bare = SubjectRef::new(subject).unwrap();
+                let dressed = carrier.dress(LINE, bare, payload, &mut wardrobe);
                 let (header, on_wire, sent) = match dressed {
                     Dressed::Lines(line) => {
                         assert_eq!(line, LINE);
@@ -270,17 +282,18 @@ mod tests {
 
     #[test]
     fn stamps_stand_where_the_carrier_says() {
-        let mut room = Vec::new();
-        let dressed = Carrier::Token.dress(LINE, "orders.eu", b"x", &mut room);
+        let mut room = Wardrobe::default();
+        let bare = SubjectRef::new("orders.eu").unwrap();
         let subject = SubjectRef::new("orders.eu.a.7.42").unwrap();
-        assert_eq!(dressed, Ok(Dressed::Subject(subject)));
         let chained = b"Seq: a.7.42.41\r\n";
-        let dressed = Carrier::Token.dress(chained, "orders.eu", b"x", &mut room);
-        assert_eq!(dressed, Ok(Dressed::Subject(subject)));
-        let dressed = Carrier::Payload.dress(LINE, "orders.eu", b"x", &mut room);
-        assert_eq!(dressed, Ok(Dressed::Payload(b"SEQ1 a.7.42\r\nx")));
-        let dressed = Carrier::Payload.dress(chained, "orders.eu", b"x", &mut room);
-        assert_eq!(dressed, Ok(Dressed::Payload(b"SEQ1 a.7.42.41\r\nx")));
+        for line in [LINE, chained] {
+            let dressed = Carrier::Token.dress(line, bare, b"x", &mut room);
+            assert_eq!(dressed, Dressed::Subject(subject));
+        }
+        let dressed = Carrier::Payload.dress(LINE, bare, b"x", &mut room);
+        assert_eq!(dressed, Dressed::Payload(b"SEQ1 a.7.42\r\nx"));
+        let dressed = Carrier::Payload.dress(chained, bare, b"x", &mut room);
+        assert_eq!(dressed, Dressed::Payload(b"SEQ1 a.7.42.41\r\nx"));
     }
 
     #[test]
@@ -334,9 +347,10 @@ mod tests {
         let stamp = format!("{name}.9007199254740991.9007199254740991.9007199254740990");
         assert_eq!(stamp.len(), STAMP_BYTES_MAX);
         let line = format!("Seq: {stamp}\r\n");
-        let mut room = Vec::new();
-        let dressed = Carrier::Payload.dress(line.as_bytes(), "a", b"x", &mut room);
-        let Ok(Dressed::Payload(payload)) = dressed else {
+        let mut room = Wardrobe::default();
+        let bare = SubjectRef::new("a").unwrap();
+        let dressed = Carrier::Payload.dress(line.as_bytes(), bare, b"x", &mut room);
+        let Dressed::Payload(payload) = dressed else {
             panic!("{dressed:?}");
         };
         let carried = Carrier::Payload.read(None, b"a", payload);

@@ -47,7 +47,7 @@ mod table;
 pub use archive::{ArchiveIndex, Stored};
 pub use bare::{BareChecker, BareStatistics, BareVerdict};
 pub use budget::{Bucket, Rate, RepairLimits};
-pub use carrier::{Carried, Carrier, Dressed, wrap, wrapped_len};
+pub use carrier::{Carried, Carrier, Dressed, Wardrobe, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
 pub use coverage::Coverage;

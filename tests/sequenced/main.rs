@@ -16,6 +16,7 @@ mod support;
 mod account;
 #[cfg(feature = "jetstream")]
 mod archive;
+mod limits;
 mod loss;
 mod names;
 mod outages;

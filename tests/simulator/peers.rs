@@ -7,9 +7,9 @@ use std::time::Duration;
 use natseq::sequence::{
     Carrier, ControlSubjects, Dressed, Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions,
     RepairEnd, Reply, ReplyBody, RetentionLimits, STAMP_HEADER, SendError, Sender, SenderOptions,
-    SourceName, Stamp, wrap, wrapped_len,
+    SourceName, Stamp, Wardrobe, wrap, wrapped_len,
 };
-use natseq::subject::Filter;
+use natseq::subject::{Filter, SubjectRef};
 use natseq::wire::HeaderBlock;
 
 use super::oracle::{Fact, Oracle, Run, Tag};
@@ -335,8 +335,9 @@ fn carry(carrier: Carrier, line: &[u8], subject: &str, payload: &[u8]) -> Vec<u8
     if carrier == Carrier::Header {
         return value(line);
     }
-    let mut room = Vec::new();
-    let dressed = carrier.dress(line, subject, payload, &mut room).unwrap();
+    let mut wardrobe = Wardrobe::default();
+    let bare = SubjectRef::new(subject).unwrap();
+    let dressed = carrier.dress(line, bare, payload, &mut wardrobe);
     let (on_wire, sent) = match dressed {
         Dressed::Lines(_) => panic!("{carrier:?} has no lines"),
         Dressed::Subject(subject) => (subject.as_str().as_bytes(), payload),

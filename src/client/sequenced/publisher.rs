@@ -19,7 +19,7 @@ use crate::client::inbox;
 use crate::client::publication::{Publication, ToPayload};
 use crate::sequence::{
     Carrier, ControlSubjects, Dressed, NamePolicy, Outgoing, Prior, SendError, Sender,
-    SenderOptions, SenderStatistics, SourceName,
+    SenderOptions, SenderStatistics, SourceName, Wardrobe,
 };
 use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN};
 use crate::subject::{Subject, ToSubject};
@@ -277,7 +277,7 @@ pub(super) struct State {
     pub(super) sender: Sender,
     pub(super) stamp: Vec<u8>,
     /// What has to be written anew to carry it.
-    pub(super) dress: Vec<u8>,
+    pub(super) wardrobe: Wardrobe,
     /// When the service wakes next by itself.
     pub(super) armed: Duration,
     pub(super) repairing: Repairing,
@@ -358,7 +358,7 @@ impl Lane {
             state: Mutex::new(State {
                 sender,
                 stamp: Vec::new(),
-                dress: Vec::new(),
+                wardrobe: Wardrobe::default(),
                 armed: Duration::ZERO,
                 repairing: Repairing::default(),
                 noted_bytes: 0,
@@ -376,6 +376,12 @@ impl Lane {
         let service = Service::new(Arc::clone(&lane), requests, notices);
         tokio::spawn(service.run());
         Ok(lane)
+    }
+
+    /// Whether the server of now passes on what the carrier needs. One that does not would close the
+    /// connection.
+    pub(super) fn may_speak(&self) -> bool {
+        !self.carrier.has_headers() || self.client.shared().has_headers()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -396,6 +402,10 @@ impl Lane {
         if publication.headers.is_some_and(Headers::has_status) {
             return Err(Error::new(ErrorKind::Header).into());
         }
+        // The server of now need not be the one that the source began with.
+        if !self.may_speak() {
+            return Err(Error::new(ErrorKind::HeadersUnsupported).into());
+        }
         let message = Outgoing {
             subject: publication.subject.as_str(),
             reply: publication.reply.map(|reply| reply.as_str()),
@@ -409,7 +419,7 @@ impl Lane {
         let State {
             sender,
             stamp,
-            dress,
+            wardrobe,
             armed,
             noted_bytes,
             ..
@@ -419,19 +429,19 @@ impl Lane {
             stamp.clear();
             let bytes_max = outbox.body_bytes_max();
             let seq = sender.stamp(now, &message, bytes_max, stamp)?;
-            let (subject, payload) = (message.subject, message.payload);
-            match self.carrier.dress(stamp, subject, payload, dress) {
-                Ok(Dressed::Subject(subject)) => {
+            // From here on nothing can fail: a number without its message would be a loss.
+            let (subject, payload) = (publication.subject, message.payload);
+            match self.carrier.dress(stamp, subject, payload, wardrobe) {
+                Dressed::Subject(subject) => {
                     outbox.push(&publication.frame_as(subject, payload), shared_payload);
                 }
-                Ok(Dressed::Payload(payload)) => {
-                    outbox.push(&publication.frame_as(publication.subject, payload), None);
+                Dressed::Payload(payload) => {
+                    outbox.push(&publication.frame_as(subject, payload), None);
                 }
-                Ok(Dressed::Lines(lines)) => {
+                Dressed::Lines(lines) => {
                     let frame = frame.first_lines(HeaderLines::trusted(lines));
                     outbox.push(&frame, shared_payload);
                 }
-                Err(error) => return Err(Error::from(error).into()),
             }
             Ok::<_, Refusal>(seq)
         })?;

@@ -197,6 +197,9 @@ impl Lane {
         let Ok(subject) = self.heartbeat_subject.to_subject() else {
             return;
         };
+        if !self.may_speak() {
+            return;
+        }
         let body = heartbeat.to_json();
         push_control(outbox, self.carrier, subject, None, stamp, &body);
     }
@@ -208,6 +211,7 @@ impl Lane {
     fn answer(&self) -> Left {
         let shared = self.client.shared();
         let now = shared.clock.now();
+        let may_speak = self.may_speak();
         let mut state = self.state();
         let State {
             sender, repairing, ..
@@ -239,7 +243,9 @@ impl Lane {
                 repairs.spend(now, bytes);
                 turn_bytes = turn_bytes.saturating_add(bytes);
                 repairing.bytes = repairing.bytes.saturating_add(bytes);
-                push_reply(outbox, self.carrier, &reply);
+                if may_speak {
+                    push_reply(outbox, self.carrier, &reply);
+                }
             }
             Left::ForRoom
         })
