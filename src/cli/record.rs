@@ -17,6 +17,7 @@ pub(super) enum Record<'a> {
         epoch: u64,
         from: u64,
         to: u64,
+        cause: &'static str,
     },
     Withdrawn {
         source: &'a str,
@@ -35,6 +36,7 @@ pub(super) enum Record<'a> {
         from: u64,
         to: u64,
         reason: &'static str,
+        cause: &'static str,
     },
     Epoch {
         source: &'a str,

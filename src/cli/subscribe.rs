@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use crate::client::{Client, SequencedMessage, SequencedSubscriber, Subscription};
-use crate::sequence::{BareChecker, BareVerdict, Carrier, Delivery, Event, Origin};
+use crate::sequence::{BareChecker, BareVerdict, Carrier, Cause, Delivery, Event, Origin};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::{HeaderBlock, Message};
 
@@ -325,15 +325,18 @@ impl Printer {
                 epoch,
                 from,
                 to,
+                cause,
             } => {
                 let (source, epoch, from, to) = (source.as_str(), *epoch, *from, *to);
-                let text = format!("Missing {} of {source}", range(from, to));
+                let text = format!("Missing {} of {source}{}", range(from, to), known(*cause));
+                let cause = cause.as_str();
                 self.say(
                     &Record::Gap {
                         source,
                         epoch,
                         from,
                         to,
+                        cause,
                     },
                     &text,
                 )
@@ -344,10 +347,12 @@ impl Printer {
                 from,
                 to,
                 reason,
+                cause,
             } => {
                 let (source, epoch, from, to) = (source.as_str(), *epoch, *from, *to);
-                let text = format!("Lost {} of {source}: {reason}", range(from, to));
-                let reason = reason.as_str();
+                let (numbers, cause_text) = (range(from, to), known(*cause));
+                let text = format!("Lost {numbers} of {source}: {reason}{cause_text}");
+                let (reason, cause) = (reason.as_str(), cause.as_str());
                 self.say(
                     &Record::Lost {
                         source,
@@ -355,6 +360,7 @@ impl Printer {
                         from,
                         to,
                         reason,
+                        cause,
                     },
                     &text,
                 )
@@ -540,6 +546,14 @@ type Parts<'a> = (
     Option<HeaderBlock<'a>>,
     &'a [u8],
 );
+
+/// What made numbers go missing, when that is known.
+fn known(cause: Cause) -> String {
+    if cause == Cause::Unknown {
+        return String::new();
+    }
+    format!(" ({cause})")
+}
 
 fn parts_of(message: &SequencedMessage) -> Parts<'_> {
     (

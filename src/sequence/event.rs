@@ -47,6 +47,8 @@ pub enum Event<M> {
         from: u64,
         /// The last missing number.
         to: u64,
+        /// What made them go missing.
+        cause: Cause,
     },
     /// Numbers are lost for good. No number is reported twice, and none is delivered after.
     Lost {
@@ -58,8 +60,10 @@ pub enum Event<M> {
         from: u64,
         /// The last lost number.
         to: u64,
-        /// Why.
+        /// Why they were given up.
         reason: LossReason,
+        /// What made them go missing.
+        cause: Cause,
     },
     /// Numbers that were said to be missing were never sent: asked for them, the source names a
     /// smaller one as its last. Whoever announced them was not the source.
@@ -135,6 +139,7 @@ pub enum Event<M> {
     },
 }
 
+<<<<<<< HEAD
 /// What a receiver has to do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -153,10 +158,61 @@ impl Lacking {
         match self {
             Self::Heartbeats => "heartbeats",
             Self::Answers => "answers",
+=======
+/// What made numbers go missing, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Somewhere on the way.
+    #[default]
+    Unknown,
+    /// They came and there was no room for them: see
+    /// [`Receiver::handle_dropped`](super::Receiver::handle_dropped), or the hold of the order was
+    /// full.
+    DroppedHere,
+    /// Our connection was gone between the number before them and what showed that they are
+    /// missing.
+    ConnectionWindow,
+    /// The source said that it came back on another connection, and that it had sent them.
+    SourceConnection,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [
+        Self::Unknown,
+        Self::DroppedHere,
+        Self::ConnectionWindow,
+        Self::SourceConnection,
+    ];
+
+    /// A word for machines: `unknown`, `dropped_here`, `connection_window`, `source_connection`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::DroppedHere => "dropped_here",
+            Self::ConnectionWindow => "connection_window",
+            Self::SourceConnection => "source_connection",
+>>>>>>> 39a8f44 (sequence: what caused a loss, and handle_dropped, handle_room)
         }
     }
 }
 
+<<<<<<< HEAD
+=======
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Unknown => "on the way",
+            Self::DroppedHere => "dropped here, for want of room",
+            Self::ConnectionWindow => "while the connection was away",
+            Self::SourceConnection => "while the connection of the source was away",
+        })
+    }
+}
+
+>>>>>>> 39a8f44 (sequence: what caused a loss, and handle_dropped, handle_room)
 /// Why numbers are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -174,6 +230,15 @@ pub enum LossReason {
 }
 
 impl LossReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Missing,
+        Self::NotRetained,
+        Self::SourceGone,
+        Self::Timeout,
+        Self::Overflow,
+    ];
+
     /// A word for machines: `missing`, `not_retained`, `source_gone`, `timeout`, `overflow`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -5,6 +5,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::event::Cause;
 use super::ranges::width;
 
 /// Eight bytes while nothing is missing.
@@ -30,16 +31,18 @@ pub(super) struct Gap {
     pub(super) gone_due: Option<Duration>,
     /// Its messages came, and there was no room to hold them.
     is_local: bool,
+    pub(super) cause: Cause,
 }
 
 impl Gaps {
     /// Adds a range that no gap holds yet.
-    pub(super) fn open(&mut self, from: u64, to: u64, born: Duration, due: Duration) {
+    pub(super) fn open(&mut self, from: u64, to: u64, born: Duration, due: Duration, cause: Cause) {
         let missing = self.0.get_or_insert_default();
         missing.numbers = missing.numbers.saturating_add(width(from, to));
         if let Some(mut last) = missing.by_start.last_entry()
             && last.get().to.saturating_add(1) == from
             && last.get().due == due
+            && last.get().cause == cause
             && !last.get().is_local
             && last.get().gone_due.is_none()
         {
@@ -55,6 +58,7 @@ impl Gaps {
                 born,
                 gone_due: None,
                 is_local: false,
+                cause,
             },
         );
     }
@@ -83,6 +87,7 @@ impl Gaps {
                 born: now,
                 gone_due: None,
                 is_local: true,
+                cause: Cause::DroppedHere,
             },
         );
     }
@@ -177,8 +182,13 @@ impl Gaps {
 
     /// Where the gap that holds `seq` begins.
     pub(super) fn holding(&self, seq: u64) -> Option<u64> {
-        let gap = self.range(0, seq).next_back()?;
-        (gap.to >= seq).then_some(gap.from)
+        self.gap_of(seq).map(|gap| gap.from)
+    }
+
+    /// The gap that holds `seq`.
+    pub(super) fn gap_of(&self, seq: u64) -> Option<&Gap> {
+        let gap = self.range(0, seq).next_back();
+        gap.filter(|gap| gap.to >= seq)
     }
 
     /// Returns true when some number within `from` to `to` is missing.
@@ -241,8 +251,8 @@ mod tests {
     #[test]
     fn cutting_splits_and_shrinks_and_keeps_count() {
         let mut gaps = Gaps::default();
-        gaps.open(3, 9, MILLI, MILLI);
-        gaps.open(20, 20, MILLI, MILLI);
+        gaps.open(3, 9, MILLI, MILLI, Cause::Unknown);
+        gaps.open(20, 20, MILLI, MILLI, Cause::Unknown);
         gaps.cut(3, 5, 6);
         assert_eq!(
             (ranges(&gaps), gaps.numbers()),
@@ -261,18 +271,19 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_one_time_are_one_gap() {
+    fn neighbours_of_one_time_and_cause_are_one_gap() {
         let mut gaps = Gaps::default();
-        gaps.open(1, 1, MILLI, MILLI);
-        gaps.open(2, 3, MILLI, MILLI);
-        gaps.open(4, 4, MILLI, MILLI * 2);
-        assert_eq!(ranges(&gaps), [(1, 3), (4, 4)]);
+        gaps.open(1, 1, MILLI, MILLI, Cause::Unknown);
+        gaps.open(2, 3, MILLI, MILLI, Cause::Unknown);
+        gaps.open(4, 4, MILLI, MILLI * 2, Cause::Unknown);
+        gaps.open(5, 5, MILLI, MILLI * 2, Cause::DroppedHere);
+        assert_eq!(ranges(&gaps), [(1, 3), (4, 4), (5, 5)]);
     }
 
     #[test]
     fn a_doomed_gap_is_given_up_once_its_time_is_over() {
         let mut gaps = Gaps::default();
-        gaps.open(1, 3, MILLI, MILLI);
+        gaps.open(1, 3, MILLI, MILLI, Cause::Unknown);
         gaps.doom(1, 2, MILLI * 5);
         assert_eq!(gaps.doomed_due(), None, "only whole gaps are doomed");
         gaps.doom(1, 9, MILLI * 5);

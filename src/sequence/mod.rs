@@ -55,7 +55,7 @@ pub use coverage::Coverage;
 #[doc(hidden)]
 pub use defect::Defect;
 pub use error::SendError;
-pub use event::{Event, Lacking, LossReason, Origin};
+pub use event::{Cause, Event, Lacking, LossReason, Origin};
 #[cfg(feature = "json")]
 pub use heartbeat::HeartbeatError;
 pub use heartbeat::{Heartbeat, HeartbeatKind, Prior};

@@ -8,7 +8,7 @@ use crate::jitter::Jitter;
 use super::defect::Defect;
 use super::event::{Event, Lacking};
 use super::heartbeat::{Heartbeat, Prior};
-use super::line::{Arrived, Line, Load, SCATTER_TIME, Surroundings};
+use super::line::{Arrived, Line, Load, Marks, SCATTER_TIME, Surroundings};
 use super::nanos::Nanos;
 pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
 use super::ranges::Ranges;
@@ -93,6 +93,10 @@ pub struct Receiver<M> {
     disconnected: Option<Duration>,
     path_changed: Option<Duration>,
     subscribed: Option<Duration>,
+    /// Since when the caller has no room.
+    full: Option<Duration>,
+    marks: Marks,
+    dropped: u64,
     unsequenced: u64,
     bad_stamps: u64,
 }
@@ -120,6 +124,9 @@ impl<M: Weight> Receiver<M> {
             disconnected: None,
             path_changed: None,
             subscribed: None,
+            full: None,
+            marks: Marks::default(),
+            dropped: 0,
             unsequenced: 0,
             bad_stamps: 0,
         }
@@ -257,6 +264,7 @@ impl<M: Weight> Receiver<M> {
             .take()
             .map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.path_changed = Some(now);
+        self.marks.connections = self.marks.connections.wrapping_add(1);
         let may_ask = self.options.delivery != Delivery::DetectOnly;
         let mut spacing = Duration::ZERO;
         for id in self.table.within(0, usize::MAX).collect::<Vec<_>>() {
@@ -273,6 +281,29 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
+    /// The caller had no room for `count` messages that came at this point between those handed in,
+    /// and dropped them. What turns out to be missing next is put down to that
+    /// ([`Cause::DroppedHere`](super::Cause)). Nothing is asked for and nothing is given up until
+    /// [`Receiver::handle_room`]: repairs would find no room either.
+    pub fn handle_dropped(&mut self, now: Duration, count: u64) {
+        self.dropped = self.dropped.saturating_add(count);
+        self.marks.drops = self.marks.drops.wrapping_add(1);
+        self.full.get_or_insert(now);
+    }
+
+    /// There is room again for what was dropped.
+    pub fn handle_room(&mut self, now: Duration) {
+        if let Some(full) = self.full.take() {
+            self.handle_pause(now, now.saturating_sub(full));
+        }
+    }
+
+    /// Whether [`Receiver::handle_room`] is waited for.
+    #[must_use]
+    pub const fn is_waiting_for_room(&self) -> bool {
+        self.full.is_some()
+    }
+
     /// For `pause` nobody asked for anything, because the caller was busy: that time does not count
     /// towards [`ReceiverOptions::gap_timeout`].
     pub fn handle_pause(&mut self, now: Duration, pause: Duration) {
@@ -284,7 +315,7 @@ impl<M: Weight> Receiver<M> {
 
     /// A moment that [`Receiver::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, now: Duration) {
-        if self.disconnected.is_some() {
+        if self.disconnected.is_some() || self.full.is_some() {
             return;
         }
         let due = self.timers.range(..=until(now)).map(|(_, id)| *id);
@@ -307,7 +338,7 @@ impl<M: Weight> Receiver<M> {
     pub fn poll_request(&mut self, now: Duration) -> Option<Request> {
         let may_ask =
             self.options.delivery != Delivery::DetectOnly || Defect::DetectorAsks.is_planted();
-        if self.disconnected.is_some() || !may_ask {
+        if self.disconnected.is_some() || self.full.is_some() || !may_ask {
             return None;
         }
         let mut from = (Nanos::new(Duration::ZERO), 0);
@@ -337,7 +368,7 @@ impl<M: Weight> Receiver<M> {
     /// When to call [`Receiver::handle_timeout`], and to poll after it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.disconnected.is_some() || self.table.is_empty() {
+        if self.disconnected.is_some() || self.full.is_some() || self.table.is_empty() {
             return None;
         }
         let due = self.timers.first().map(|(due, _)| due.get());
@@ -358,6 +389,12 @@ impl<M: Weight> Receiver<M> {
             one.cmp(&two)
         });
         lines.into_iter().map(Line::statistics)
+    }
+
+    /// Messages that [`Receiver::handle_dropped`] was told of.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Messages without a stamp, those with a malformed one not counted.
@@ -427,6 +464,7 @@ impl<M: Weight> Receiver<M> {
                 jitter: &mut self.jitter,
                 path_changed: self.path_changed,
                 subscribed: self.subscribed,
+                marks: self.marks,
             },
         );
         self.load = others.with(line.load());
@@ -501,8 +539,10 @@ impl<M: Weight> Receiver<M> {
         }
         let previous = previous.and_then(|id| self.table.get(id));
         let is_tail_known = previous.is_some_and(Line::has_end);
+        let marks = previous.map_or(self.marks, |line| line.marks);
         let previous = previous.map(Line::epoch);
         let mut line = Line::new(source.clone(), epoch, base, now);
+        line.marks = marks;
         if self.options.is_shared {
             line.share();
         } else if self.options.assume_scope.is_some() {

@@ -77,6 +77,7 @@ impl Account {
                 epoch,
                 from,
                 to,
+                ..
             } => self.run(source, *epoch).tally.gaps += to - from + 1,
             Event::SourceEnded {
                 source,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use natseq::sequence::{
-    Carrier, Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver, Start,
-    Weight,
+    Carrier, Cause, Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver,
+    Start, Weight,
 };
 use natseq::subject::Filter;
 
@@ -288,6 +288,7 @@ impl Oracle {
                 epoch,
                 from,
                 to,
+                ..
             } => {
                 let run = Run::new(source.as_str(), epoch);
                 let lead = truth.fact(run).taken;
@@ -311,6 +312,7 @@ impl Oracle {
                 from,
                 to,
                 reason,
+                ..
             } => {
                 let run = Run::new(source.as_str(), epoch);
                 let fact = truth.fact(run);
@@ -416,9 +418,14 @@ impl Oracle {
     /// I4, by the receiver's own counts.
     pub(super) fn check_accounts(receiver: &Receiver<Tag>) {
         for line in receiver.statistics() {
-            let owed = line.highest + 1 - line.base;
-            let decided = line.delivered + line.lost + line.unverifiable;
-            assert_eq!(owed, decided + line.undecided, "I4: {line:?}");
+            assert!(line.is_balanced(), "I4: {line:?}");
+            let lost: u64 = LossReason::ALL.map(|why| line.lost_for(why)).iter().sum();
+            let caused: u64 = Cause::ALL.map(|cause| line.lost_by(cause)).iter().sum();
+            assert_eq!((lost, caused), (line.lost, line.lost), "I4: {line:?}");
+            let is_dated = line.first_loss.is_some() && line.first_loss <= line.last_loss;
+            assert_eq!(is_dated, line.lost > 0, "I4: {line:?}");
+            let is_timed = line.repair_p50.is_some() && line.repair_p50 <= line.repair_p99;
+            assert!(is_timed || line.repaired == 0, "I4: {line:?}");
         }
     }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use crate::sequence::defect::Defect;
+use crate::sequence::event::Cause;
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
@@ -145,8 +146,10 @@ impl<M: Weight> Line<M> {
         if base < self.base {
             let last = self.base.saturating_sub(1);
             self.base = base;
-            self.gaps.open(base, last, around.now, around.now);
-            around.events.push_back(self.gap_event(base, last));
+            let cause = Cause::Unknown;
+            self.gaps.open(base, last, around.now, around.now, cause);
+            self.counts_mut().count_gap();
+            around.events.push_back(self.gap_event(base, last, cause));
             self.bound_gaps(around);
         }
         self.release(around);

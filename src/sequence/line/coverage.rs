@@ -2,7 +2,7 @@
 
 use crate::sequence::coverage::Coverage;
 use crate::sequence::defect::Defect;
-use crate::sequence::event::Event;
+use crate::sequence::event::{Cause, Event};
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
@@ -32,7 +32,7 @@ impl<M: Weight> Line<M> {
             if self.is_superseded {
                 return false;
             }
-            self.advance(around, seq);
+            self.advance(around, seq, Cause::Unknown);
         }
         let is_ordered = around.options.delivery == Delivery::Ordered;
         let is_old = is_late && is_ordered;
@@ -45,11 +45,14 @@ impl<M: Weight> Line<M> {
         self.base = self.base.min(seq);
         let counts = self.counts_mut();
         counts.unverifiable = counts.unverifiable.saturating_add(before).saturating_sub(1);
-        if !is_late {
+        if is_late {
+            self.counts_mut().count_late();
+        } else {
             let chains = self.chains.as_mut();
             let missing =
                 chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
             self.open_chained(around, missing);
+            self.marks = around.marks;
         }
         self.settle(around, seq, message, false, 0);
         true
@@ -81,8 +84,10 @@ impl<M: Weight> Line<M> {
         let counts = self.counts_mut();
         counts.unverifiable = counts.unverifiable.saturating_sub(1);
         let due = self.gap_due(around);
-        self.gaps.open(seq, seq, around.now, due);
-        around.events.push_back(self.gap_event(seq, seq));
+        let cause = self.cause(around);
+        self.gaps.open(seq, seq, around.now, due, cause);
+        self.counts_mut().count_gap();
+        around.events.push_back(self.gap_event(seq, seq, cause));
         self.bound_gaps(around);
         let (gaps, missing) = (&self.gaps, self.gaps.numbers().saturating_mul(2));
         if let Some(chains) = &mut self.chains
@@ -106,7 +111,9 @@ impl<M: Weight> Line<M> {
         } else if self.coverage == Coverage::Unverified {
             self.change_coverage(around, Coverage::Strict);
             for gap in self.gaps.iter() {
-                around.events.push_back(self.gap_event(gap.from, gap.to));
+                around
+                    .events
+                    .push_back(self.gap_event(gap.from, gap.to, gap.cause));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::jitter::Jitter;
 
 use super::coverage::Coverage;
 use super::defect::Defect;
-use super::event::{Event, LossReason};
+use super::event::{Cause, Event, LossReason};
 use super::gaps::Gaps;
 use super::heartbeat::Heartbeat;
 use super::nanos::Nanos;
@@ -52,6 +52,16 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) path_changed: Option<Duration>,
     /// When the server had taken the subscription.
     pub(super) subscribed: Option<Duration>,
+    pub(super) marks: Marks,
+}
+
+/// How often something happened at our end that explains what is missing after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Marks {
+    /// The caller dropped messages.
+    pub(super) drops: u32,
+    /// The connection came back.
+    pub(super) connections: u32,
 }
 
 /// What a line, or all together, take of what is bounded.
@@ -101,6 +111,8 @@ pub(super) struct Line<M> {
     /// While the base may still be lowered.
     join: Option<Box<Join>>,
     highest: u64,
+    /// The marks when `highest` was heard of.
+    pub(super) marks: Marks,
     coverage: Coverage,
     /// What the owner was told of it, or may take for granted.
     told_coverage: Coverage,
@@ -139,6 +151,7 @@ impl<M: Weight> Line<M> {
             base,
             join: None,
             highest: base.saturating_sub(1),
+            marks: Marks::default(),
             coverage: Coverage::Unverified,
             told_coverage: Coverage::Strict,
             chains: None,
@@ -223,12 +236,8 @@ impl<M: Weight> Line<M> {
 
     pub(super) fn statistics(&self) -> LineStatistics {
         let held = u64::try_from(self.held_len()).unwrap_or(u64::MAX);
-        let Counts {
-            repaired,
-            duplicates,
-            lost,
-            unverifiable,
-        } = self.counts.as_deref().copied().unwrap_or_default();
+        let none = Counts::default();
+        let counts = self.counts.as_deref().unwrap_or(&none);
         LineStatistics {
             source: self.source.clone(),
             epoch: self.epoch,
@@ -236,12 +245,20 @@ impl<M: Weight> Line<M> {
             base: self.base,
             highest: self.highest,
             delivered: self.delivered,
-            repaired,
-            duplicates,
-            lost,
+            repaired: counts.repaired,
+            late: counts.late,
+            duplicates: counts.duplicates,
+            gaps: counts.gaps,
+            lost: counts.lost,
             undecided: self.gaps.numbers().saturating_add(held),
-            unverifiable,
+            unverifiable: counts.unverifiable,
             is_ended: self.is_ended(),
+            first_loss: counts.first_loss,
+            last_loss: counts.last_loss,
+            repair_p50: counts.repair_time(50),
+            repair_p99: counts.repair_time(99),
+            lost_by_reason: counts.lost_by_reason,
+            lost_by_cause: counts.lost_by_cause,
         }
     }
 
@@ -287,7 +304,8 @@ impl<M: Weight> Line<M> {
             if self.is_superseded {
                 return false;
             }
-            self.advance(around, seq.saturating_sub(1));
+            self.advance(around, seq.saturating_sub(1), Cause::Unknown);
+            self.marks = around.marks;
             let gap_before = self.gaps.width_before(self.highest);
             self.highest = seq;
             self.settle(around, seq, message, is_repaired, gap_before);
@@ -318,7 +336,8 @@ impl<M: Weight> Line<M> {
             return;
         }
         self.next = Some(Nanos::new(heartbeat.next));
-        if self.generation > 0 && heartbeat.generation > self.generation {
+        let is_moved = self.generation > 0 && heartbeat.generation > self.generation;
+        if is_moved {
             // What it sent on the connection before may still be on another way to us.
             self.path_changed = Some(Nanos::new(around.now));
         }
@@ -328,8 +347,14 @@ impl<M: Weight> Line<M> {
         if !self.is_joining() {
             self.forget_question();
         }
-        if !Defect::DeafToTails.is_planted() {
-            self.advance(around, heartbeat.lead);
+        if !Defect::DeafToTails.is_planted() && heartbeat.lead >= self.highest {
+            let cause = if is_moved {
+                Cause::SourceConnection
+            } else {
+                Cause::Unknown
+            };
+            self.advance(around, heartbeat.lead, cause);
+            self.marks = around.marks;
         }
         if heartbeat.kind.is_end() {
             self.end = Some(heartbeat.lead);
@@ -341,7 +366,7 @@ impl<M: Weight> Line<M> {
     pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
         let end = lead.filter(|lead| *lead >= self.highest && !self.is_far(*lead));
         if let Some(lead) = end {
-            self.advance(around, lead);
+            self.advance(around, lead, Cause::Unknown);
             self.end = Some(lead);
         }
         self.is_superseded = true;
@@ -453,8 +478,9 @@ impl<M: Weight> Line<M> {
         }
     }
 
-    /// Numbers up to `to` were sent: what we have not seen of them is missing.
-    fn advance(&mut self, around: &mut Surroundings<'_, M>, to: u64) {
+    /// Numbers up to `to` were sent: what we have not seen of them is missing. `cause` is taken
+    /// where nothing at our end explains it.
+    fn advance(&mut self, around: &mut Surroundings<'_, M>, to: u64, cause: Cause) {
         if to <= self.highest {
             return;
         }
@@ -469,7 +495,10 @@ impl<M: Weight> Line<M> {
             return;
         }
         let due = self.gap_due(around);
-        self.gaps.open(from, to, around.now, due);
+        let ours = self.cause(around);
+        let cause = if ours == Cause::Unknown { cause } else { ours };
+        self.gaps.open(from, to, around.now, due, cause);
+        self.counts_mut().count_gap();
         if self.coverage == Coverage::Unverified && around.options.delivery != Delivery::DetectOnly
         {
             let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
@@ -481,9 +510,20 @@ impl<M: Weight> Line<M> {
             question.due = question.due.min(soon);
         }
         if self.coverage.has_claims() {
-            around.events.push_back(self.gap_event(from, to));
+            around.events.push_back(self.gap_event(from, to, cause));
         }
         self.bound_gaps(around);
+    }
+
+    /// What explains at our end that numbers after the highest are missing.
+    fn cause(&self, around: &Surroundings<'_, M>) -> Cause {
+        if around.marks.drops != self.marks.drops {
+            Cause::DroppedHere
+        } else if around.marks.connections != self.marks.connections {
+            Cause::ConnectionWindow
+        } else {
+            Cause::Unknown
+        }
     }
 
     /// When a gap that opens now is asked for: late bytes may still fill it.
@@ -530,15 +570,18 @@ impl<M: Weight> Line<M> {
             return;
         }
         for (start, lost_from, lost_to) in self.gaps.within(from, to) {
+            let gap = self.gaps.gap_of(start);
+            let cause = gap.map_or(Cause::Unknown, |gap| gap.cause);
             self.gaps.cut(start, lost_from, lost_to);
-            let counts = self.counts_mut();
-            counts.lost = counts.lost.saturating_add(width(lost_from, lost_to));
+            let width = width(lost_from, lost_to);
+            self.counts_mut().lose(around.now, width, reason, cause);
             around.events.push_back(Event::Lost {
                 source: self.source.clone(),
                 epoch: self.epoch,
                 from: lost_from,
                 to: lost_to,
                 reason,
+                cause,
             });
             self.release(around);
         }
@@ -560,12 +603,13 @@ impl<M: Weight> Line<M> {
         });
     }
 
-    fn gap_event(&self, from: u64, to: u64) -> Event<M> {
+    fn gap_event(&self, from: u64, to: u64, cause: Cause) -> Event<M> {
         Event::Gap {
             source: self.source.clone(),
             epoch: self.epoch,
             from,
             to,
+            cause,
         }
     }
 }

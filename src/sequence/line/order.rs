@@ -84,7 +84,14 @@ impl<M: Weight> Line<M> {
         if is_ordered && !is_first && self.hold_room(around) == 0 {
             return;
         }
+        let born = self.gaps.gap_of(seq).map(|gap| gap.born);
         self.asking_mut().win(around.now);
+        let counts = self.counts_mut();
+        if is_repaired {
+            counts.note_repair(around.now.saturating_sub(born.unwrap_or(around.now)));
+        } else {
+            counts.count_late();
+        }
         if !Defect::KeptGap.is_planted() {
             self.gaps.cut(from, seq, seq);
         }

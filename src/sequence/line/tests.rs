@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::SCATTER_TIME;
 use crate::sequence::story::{MILLI, Story};
-use crate::sequence::{Delivery, HeartbeatKind};
+use crate::sequence::{Cause, Delivery, Event, HeartbeatKind, LossReason, Receiver};
 
 #[test]
 fn a_gap_is_asked_for_at_once_and_won_back() {
@@ -339,4 +339,105 @@ fn while_numbers_are_missing_their_scope_is_asked_for_without_pause() {
     }
     story.beat(HeartbeatKind::Beat, 3);
     assert_eq!(story.request().as_deref(), Some("2"));
+}
+
+/// The causes of all gaps and losses that were told.
+fn causes(receiver: &mut Receiver<u64>) -> Vec<&'static str> {
+    let events = core::iter::from_fn(|| receiver.poll_event());
+    let mut causes = Vec::new();
+    for event in events {
+        if let Event::Gap { cause, .. } | Event::Lost { cause, .. } = event {
+            causes.push(cause.as_str());
+        }
+    }
+    causes
+}
+
+#[test]
+fn what_was_dropped_here_is_asked_for_when_there_is_room() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 2]);
+    story.receiver.handle_dropped(story.now, 3);
+    story.data(&[6]);
+    assert_eq!(causes(&mut story.receiver), ["dropped_here"]);
+    assert_eq!(
+        (story.request(), story.receiver.poll_timeout()),
+        (None, None)
+    );
+    story.wait(MILLI * 60_000);
+    assert_eq!(story.told(), "", "nothing is given up meanwhile");
+    story.receiver.handle_room(story.now);
+    assert_eq!(story.request().as_deref(), Some("3-5"));
+    story.data(&[7, 9]);
+    assert_eq!(causes(&mut story.receiver), ["unknown"], "that was another");
+    story.repair(0, &[3, 4]).end(0, "5");
+    assert_eq!(story.told(), "r3 r4 lost5-5:not_retained");
+    let line = story.line();
+    assert_eq!(line.lost_by(Cause::DroppedHere), 1);
+    assert_eq!(line.lost_for(LossReason::NotRetained), 1);
+    assert_eq!((line.gaps, line.first_loss), (2, Some(story.now)));
+    assert_eq!(story.receiver.dropped(), 3);
+}
+
+#[test]
+fn a_drop_between_two_that_came_explains_nothing_later() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]);
+    story.receiver.handle_dropped(story.now, 1);
+    story.receiver.handle_room(story.now);
+    story.beat(HeartbeatKind::Beat, 1).data(&[3]);
+    assert_eq!(causes(&mut story.receiver), ["unknown"]);
+    story.receiver.handle_dropped(story.now, 1);
+    story.receiver.handle_room(story.now);
+    story.repair(0, &[2]).data_of(8, &[2]);
+    assert_eq!(causes(&mut story.receiver), Vec::<&str>::new());
+    story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+    assert_eq!(
+        causes(&mut story.receiver),
+        ["dropped_here"],
+        "of a new run"
+    );
+}
+
+#[test]
+fn a_connection_that_was_away_is_the_cause_of_what_is_missing_after_it() {
+    let mut story = Story::new(Delivery::DetectOnly);
+    story.hello().data(&[1]);
+    story.receiver.handle_disconnected(story.now);
+    story.receiver.handle_connected(story.now);
+    story.data(&[4, 6]).wait(MILLI * 100);
+    assert_eq!(
+        causes(&mut story.receiver),
+        [
+            "connection_window",
+            "unknown",
+            "connection_window",
+            "unknown"
+        ]
+    );
+    assert_eq!(story.line().lost_by(Cause::ConnectionWindow), 2);
+}
+
+#[test]
+fn a_source_that_moved_tells_what_went_missing_with_its_connection() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]).beat_again(3).data(&[5]);
+    assert_eq!(
+        causes(&mut story.receiver),
+        ["source_connection", "unknown"]
+    );
+}
+
+#[test]
+fn late_messages_and_repairs_are_counted_apart() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 4, 2, 2]).wait(MILLI * 3);
+    assert_eq!(story.request().as_deref(), Some("3"));
+    story.repair(0, &[3]);
+    let line = story.line();
+    assert_eq!((line.late, line.repaired, line.duplicates), (1, 1, 1));
+    let took = line.repair_p50.unwrap();
+    assert!(took > MILLI * 3 && took < MILLI * 4, "{took:?}");
+    assert_eq!(line.repair_p99, line.repair_p50);
+    assert_eq!((line.expected(), line.is_balanced()), (4, true));
 }
