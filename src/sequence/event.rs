@@ -139,7 +139,6 @@ pub enum Event<M> {
     },
 }
 
-<<<<<<< HEAD
 /// What a receiver has to do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -158,7 +157,10 @@ impl Lacking {
         match self {
             Self::Heartbeats => "heartbeats",
             Self::Answers => "answers",
-=======
+        }
+    }
+}
+
 /// What made numbers go missing, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
@@ -194,13 +196,10 @@ impl Cause {
             Self::DroppedHere => "dropped_here",
             Self::ConnectionWindow => "connection_window",
             Self::SourceConnection => "source_connection",
->>>>>>> 39a8f44 (sequence: what caused a loss, and handle_dropped, handle_room)
         }
     }
 }
 
-<<<<<<< HEAD
-=======
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -212,7 +211,6 @@ impl fmt::Display for Cause {
     }
 }
 
->>>>>>> 39a8f44 (sequence: what caused a loss, and handle_dropped, handle_room)
 /// Why numbers are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
