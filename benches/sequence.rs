@@ -38,8 +38,9 @@ fn main() {
         "stamp (numbering, retaining, header line)",
         vec![
             Contender::timed("copy of 16 B and a header", || copy(16)),
-            Contender::timed("stamp 16 B", || stamp(16)),
-            Contender::timed("stamp 128 B", || stamp(128)),
+            Contender::timed("stamp 16 B", || stamp(16, "orders.eu.7")),
+            Contender::timed("stamp 128 B", || stamp(128, "orders.eu.7")),
+            Contender::timed("stamp 16 B with chains", || stamp(16, "orders.>")),
         ],
     );
     let mut tables: Vec<Table> = [1, 100, 10_000, 1_000_000].map(Table::new).into();
@@ -131,10 +132,10 @@ fn copy(bytes: usize) -> u64 {
     MESSAGES
 }
 
-fn stamp(bytes: usize) -> u64 {
+fn stamp(bytes: usize, scope: &str) -> u64 {
     let payload = vec![b'x'; bytes];
     let name = SourceName::new("pricing-a").expect("a name");
-    let scope = Filter::new("orders.>").expect("a pattern");
+    let scope = Filter::new(scope).expect("a pattern");
     let mut sender = Sender::new(
         SenderOptions::new(name, 1_763_683_200_123_456, scope),
         1,

@@ -1,20 +1,41 @@
 //! Numbers as decimal text, without allocation and formatting machinery.
 
+/// The two digits of each number below 100.
+static PAIRS: [[u8; 2]; 100] = pairs();
+
 /// Appends a number in decimal.
 #[inline]
 pub(crate) fn write(out: &mut Vec<u8>, mut number: u64) {
     let mut text = [0_u8; 20];
-    let mut start = text.len();
-    for place in text.iter_mut().rev() {
-        let digit = (number % 10) as u8;
-        *place = b'0'.wrapping_add(digit);
-        start = start.saturating_sub(1);
-        number /= 10;
-        if number == 0 {
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    let mut start = 20_usize;
+    for place in pairs.iter_mut().rev() {
+        let pair = PAIRS.get((number % 100) as usize);
+        *place = pair.copied().unwrap_or_default();
+        start = start.saturating_sub(2);
+        if number < 100 {
+            start = start.saturating_add(usize::from(number < 10));
             break;
         }
+        number /= 100;
     }
     out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "evaluated by the compiler"
+)]
+const fn pairs() -> [[u8; 2]; 100] {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
 }
 
 /// Reads 1 to 19 digits.

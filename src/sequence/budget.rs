@@ -129,11 +129,11 @@ pub(super) enum Verdict {
 }
 
 impl Budget {
-    pub(super) fn new(limits: RepairLimits) -> Self {
+    pub(super) fn new(limits: RepairLimits, seed: u64) -> Self {
         Self {
             limits,
             source: Bucket::new(limits.source),
-            requesters: Recent::new(REQUESTERS_MAX),
+            requesters: Recent::new(REQUESTERS_MAX, seed),
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_and_however_often_the_bytes_stay_within_the_limits() {
-        let mut budget = Budget::new(RepairLimits::default());
+        let mut budget = Budget::new(RepairLimits::default(), 1);
         let mut jitter = Jitter::new(1);
         let (mut now, mut all, mut to_one) = (Duration::ZERO, 0_u64, 0_u64);
         while now < SECOND * 10 {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_overdrawn_by_a_second_is_not_answered_at_all() {
-        let mut budget = Budget::new(RepairLimits::default());
+        let mut budget = Budget::new(RepairLimits::default(), 1);
         budget.spend(SECOND, "a", 1 << 20);
         let half = Verdict::Later(SECOND / 2);
         assert_eq!(budget.ask(SECOND, "a", Duration::ZERO), half);

@@ -24,6 +24,7 @@ mod coverage;
 mod defect;
 mod error;
 mod event;
+mod fold;
 mod gaps;
 mod heartbeat;
 mod line;

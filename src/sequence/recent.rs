@@ -8,10 +8,10 @@
 //! costs one or two look-ups.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 
-/// Hashes without a random key, so that the same inputs give the same map.
-type Half<V> = HashMap<Box<str>, V, BuildHasherDefault<DefaultHasher>>;
+use super::fold::Fold;
+
+type Half<V> = HashMap<Box<str>, V, Fold>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Recent<V> {
@@ -23,11 +23,11 @@ pub(super) struct Recent<V> {
 
 impl<V: Copy> Recent<V> {
     /// Makes a map that holds `entries_max` entries, and remembers at least the half of them that
-    /// was used last.
-    pub(super) fn new(entries_max: usize) -> Self {
+    /// was used last. `seed` is for their places in memory.
+    pub(super) fn new(entries_max: usize, seed: u64) -> Self {
         Self {
-            young: Half::default(),
-            old: Half::default(),
+            young: Half::with_hasher(Fold::new(seed)),
+            old: Half::with_hasher(Fold::new(seed)),
             half_max: (entries_max / 2).max(1),
             has_forgotten: false,
         }
@@ -58,7 +58,8 @@ impl<V: Copy> Recent<V> {
         };
         if self.young.len() >= self.half_max {
             self.has_forgotten |= !self.old.is_empty();
-            self.old = core::mem::take(&mut self.young);
+            core::mem::swap(&mut self.old, &mut self.young);
+            self.young.clear();
         }
         self.young.insert(key, value);
         before
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_the_rest_is_forgotten_within_the_bound() {
-        let mut recent = Recent::new(4);
+        let mut recent = Recent::new(4, 1);
         for key in ["a", "b", "c", "d"] {
             assert_eq!(recent.replace(key, 1), None);
         }

@@ -7,6 +7,8 @@ use core::time::Duration;
 
 use crate::jitter::Jitter;
 
+use super::nanos::Nanos;
+
 /// When heartbeats are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "callers set all four")]
@@ -32,73 +34,88 @@ impl Default for HeartbeatOptions {
     }
 }
 
+/// All in nanoseconds: it is reckoned for every message.
 #[derive(Debug, Clone)]
 pub(super) struct Rhythm {
-    options: HeartbeatOptions,
-    /// The usual pause between messages, in nanoseconds, averaged over about eight.
+    first_min: u64,
+    first_max: u64,
+    interval_max: Duration,
+    /// The usual pause between messages, averaged over about eight.
     usual_pause: u64,
-    last_message: Option<Duration>,
-    interval: Duration,
-    due: Duration,
+    last_message: Option<Nanos>,
+    interval: u64,
+    due: Nanos,
 }
 
 impl Rhythm {
     pub(super) const fn new(options: HeartbeatOptions, now: Duration) -> Self {
-        let interval = options.first_min;
+        let (first_min, first_max) = match options.tail_detection {
+            Some(fixed) => (fixed, fixed),
+            None => (options.first_min, options.first_max),
+        };
+        let first_min = nanos(first_min);
         Self {
-            options,
+            first_min,
+            first_max: nanos(first_max),
+            interval_max: options.interval_max,
             usual_pause: 0,
             last_message: None,
-            interval,
-            due: now,
+            interval: first_min,
+            due: Nanos::new(now),
         }
     }
 
     /// A message was sent.
+    #[inline]
     pub(super) fn note_message(&mut self, now: Duration) {
+        let now = Nanos::new(now);
         if let Some(last) = self.last_message {
-            let pause = now.saturating_sub(last).min(self.options.first_max);
-            let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+            let pause = now.since(last).min(self.first_max);
             self.usual_pause = self.usual_pause.saturating_mul(7).saturating_add(pause) / 8;
         }
         self.last_message = Some(now);
-        self.interval = self.first();
-        self.due = now.saturating_add(self.interval);
+        self.interval = self.first_nanos();
+        self.due = now.plus(self.interval);
     }
 
     /// A heartbeat was sent; returns the promise for the next.
     pub(super) fn note_heartbeat(&mut self, now: Duration, jitter: &mut Jitter) -> Duration {
-        let cap = self.options.interval_max;
-        self.interval = self.interval.saturating_mul(2).max(self.first());
-        if self.interval >= cap {
+        let doubled = self.interval.saturating_mul(2).max(self.first_nanos());
+        self.interval = if doubled < nanos(self.interval_max) {
+            doubled
+        } else {
             // Many idle sources must not beat in step.
-            self.interval = cap.mul_f64(0.9 + 0.2 * jitter.unit());
-        }
-        self.due = now.saturating_add(self.interval);
-        self.interval
+            nanos(self.interval_max.mul_f64(0.9 + 0.2 * jitter.unit()))
+        };
+        self.due = Nanos::new(now).plus(self.interval);
+        Duration::from_nanos(self.interval)
     }
 
     /// Brings the next heartbeat forward.
     pub(super) fn hurry(&mut self, now: Duration) {
-        self.interval = self.first();
-        self.due = self.due.min(now);
+        self.interval = self.first_nanos();
+        self.due = self.due.min(Nanos::new(now));
     }
 
+    #[inline]
     pub(super) const fn due(&self) -> Duration {
-        self.due
+        self.due.get()
     }
 
     /// Time from a message to its first heartbeat.
     pub(super) fn first(&self) -> Duration {
-        let HeartbeatOptions {
-            first_min,
-            first_max,
-            tail_detection,
-            ..
-        } = self.options;
-        let by_rhythm = Duration::from_nanos(self.usual_pause.saturating_mul(4));
-        tail_detection.unwrap_or_else(|| by_rhythm.max(first_min).min(first_max))
+        Duration::from_nanos(self.first_nanos())
     }
+
+    #[inline]
+    fn first_nanos(&self) -> u64 {
+        let by_rhythm = self.usual_pause.saturating_mul(4);
+        by_rhythm.max(self.first_min).min(self.first_max)
+    }
+}
+
+const fn nanos(time: Duration) -> u64 {
+    Nanos::new(time).since(Nanos::ZERO)
 }
 
 #[cfg(test)]

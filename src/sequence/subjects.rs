@@ -16,9 +16,9 @@ pub(super) struct Subjects {
 }
 
 impl Subjects {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
-            last: Recent::new(SUBJECTS_MAX),
+            last: Recent::new(SUBJECTS_MAX, seed),
         }
     }
 
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn each_subject_has_a_chain_of_its_own() {
-        let mut subjects = Subjects::new();
+        let mut subjects = Subjects::new(1);
         let sent = ["a", "b", "a", "a", "b"];
         let chains: Vec<_> = (1..)
             .zip(sent)
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_subject_has_no_number_before_rather_than_a_wrong_one() {
-        let mut subjects = Subjects::new();
+        let mut subjects = Subjects::new(1);
         subjects.note("first", 1);
         for seq in 2..=65_536 {
             let before = subjects.note(&seq.to_string(), seq);

@@ -484,7 +484,7 @@ impl Sender {
 
     fn repair_lines(&self, seq: u64, message: &Retained) -> Vec<u8> {
         let mut lines = Vec::new();
-        self.write_stamp(&mut lines, seq, message.prev);
+        self.stamp_line.write_as(&mut lines, seq, message.prev);
         write_line(&mut lines, SEQ_SUBJECT, &message.subject);
         if !message.reply.is_empty() {
             write_line(&mut lines, REPLY_TO, &message.reply);

@@ -9,11 +9,11 @@
 //! and no heartbeat names a number that was not written before it.
 
 mod answering;
+mod stamp_line;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use crate::decimal;
 use crate::jitter::Jitter;
 use crate::subject::Filter;
 
@@ -33,6 +33,7 @@ use super::subjects::Subjects;
 pub(crate) use self::answering::read_request;
 pub use self::answering::{Allowance, Reply, ReplyBody, ReplyStatus};
 use self::answering::{Pending, Repaired};
+use self::stamp_line::StampLine;
 
 /// What a repair adds to a message, besides its subject and reply subject.
 const REPAIR_HEADROOM_BYTES: usize = 64;
@@ -151,7 +152,7 @@ pub struct SenderStatistics {
 #[derive(Debug, Clone)]
 pub struct Sender {
     options: SenderOptions,
-    prefix: Vec<u8>,
+    stamp_line: StampLine,
     /// When the run began.
     born: Duration,
     lead: u64,
@@ -193,15 +194,13 @@ impl Closed {
 }
 
 impl Sender {
-    /// Makes a source that is not connected yet. `seed` is for the jitter of idle heartbeats.
+    /// Makes a source that is not connected yet. `seed` is for the jitter of idle heartbeats, and hides
+    /// the order of tables from those who choose subjects.
     #[must_use]
     pub fn new(options: SenderOptions, seed: u64, now: Duration) -> Self {
-        let mut prefix = Vec::new();
-        prefix.extend_from_slice(STAMP_HEADER.as_bytes());
-        prefix.extend_from_slice(b": ");
-        Stamp::write_prefix(&mut prefix, &options.source, options.epoch);
+        let has_subjects = options.has_chains && !options.scope.is_literal();
         Self {
-            prefix,
+            stamp_line: StampLine::new(&options.source, options.epoch),
             born: now,
             lead: 0,
             generation: 0,
@@ -210,10 +209,10 @@ impl Sender {
             closed: None,
             rhythm: Rhythm::new(options.heartbeat, now),
             retention: Retention::new(options.retention, options.overflow),
-            subjects: (options.has_chains && !options.scope.is_literal()).then(Subjects::new),
+            subjects: has_subjects.then(|| Subjects::new(seed)),
             holder: options.nonce.map(|nonce| Holder::new(options.epoch, nonce)),
             holder_due: now,
-            budget: Budget::new(options.repairs),
+            budget: Budget::new(options.repairs, seed),
             requests: VecDeque::new(),
             repaired: VecDeque::new(),
             jitter: Jitter::new(seed),
@@ -229,6 +228,7 @@ impl Sender {
     /// # Errors
     ///
     /// As [`Sender::stamp`].
+    #[inline]
     pub fn check(
         &self,
         now: Duration,
@@ -248,7 +248,7 @@ impl Sender {
             return Err(SendError::OutOfScope);
         }
         // The version, two line ends, and the stamp with the longest numbers.
-        let overhead = self.prefix.len().saturating_add(12 + 2 * 17 + 2);
+        let overhead = self.stamp_line.prefix_len().saturating_add(12 + 2 * 17 + 2);
         let found = message
             .len()
             .saturating_add(overhead)
@@ -269,6 +269,7 @@ impl Sender {
     /// # Errors
     ///
     /// [`SendError`]; no number was taken then.
+    #[inline]
     pub fn stamp(
         &mut self,
         now: Duration,
@@ -289,7 +290,8 @@ impl Sender {
         self.lead = seq;
         self.rhythm.note_message(now);
         self.statistics.stamped = self.statistics.stamped.saturating_add(1);
-        self.write_stamp(line, seq, prev);
+        self.stamp_line.advance();
+        self.stamp_line.write(line, prev);
         Ok(seq)
     }
 
@@ -494,19 +496,9 @@ impl Sender {
     /// The header line that names `seq` as the last number of this run.
     #[must_use]
     pub fn stamp_line(&self, seq: u64) -> Vec<u8> {
-        let mut line = Vec::with_capacity(self.prefix.len().saturating_add(18));
-        self.write_stamp(&mut line, seq, None);
+        let mut line = Vec::new();
+        self.stamp_line.write_as(&mut line, seq, None);
         line
-    }
-
-    fn write_stamp(&self, line: &mut Vec<u8>, seq: u64, prev: Option<u64>) {
-        line.extend_from_slice(&self.prefix);
-        decimal::write(line, seq);
-        if let Some(prev) = prev {
-            line.push(b'.');
-            decimal::write(line, prev);
-        }
-        line.extend_from_slice(b"\r\n");
     }
 
     fn heartbeat(&mut self, now: Duration, kind: HeartbeatKind, next: Duration) -> Heartbeat {
