@@ -18,7 +18,7 @@ pub struct RedialOptions {
     pub pause_max: Duration,
     /// Dials in one outage, over all servers together, after which the session ends. `Some(0)`: a
     /// lost connection ends it. `None` (default): it never gives up. The first connect is not
-    /// counted unless it is retried.
+    /// counted unless it is retried, nor is the first dial of a forced reconnect.
     pub attempts_max: Option<u64>,
 }
 
@@ -48,7 +48,8 @@ pub(crate) struct Redial {
     delay: Option<Callback<RedialDelay>>,
     away_since: Duration,
     attempts: u64,
-    /// Of these, the dials of the first connect, which use up no attempt.
+    /// The first ones, which use up no attempt: the dials of the first connect, and of a forced
+    /// reconnect one.
     free_attempts: u64,
     connected_at: Duration,
     jitter: Jitter,
@@ -78,6 +79,12 @@ impl Redial {
         self.free_attempts = 0;
     }
 
+    /// [`Redial::begin`] at the owner's wish: it is dialed once, however few attempts there are.
+    pub(crate) const fn begin_forced(&mut self, now: Duration) {
+        self.begin(now);
+        self.free_attempts = 1;
+    }
+
     /// A connection is lost; returns when to dial.
     ///
     /// At once, unless it was lost soon after its handshake: the outage before it goes on then, so
@@ -94,7 +101,8 @@ impl Redial {
     pub(crate) fn note_dial(&mut self) -> bool {
         let attempts_max = self.options.attempts_max;
         let counted = self.attempts.saturating_sub(self.free_attempts);
-        let is_allowed = attempts_max.is_none_or(|max| counted < max);
+        let is_free = self.attempts < self.free_attempts;
+        let is_allowed = is_free || attempts_max.is_none_or(|max| counted < max);
         // The first connect goes beyond the bound, and its pass over the servers has to end.
         self.attempts = self.attempts.saturating_add(1);
         is_allowed

@@ -24,5 +24,6 @@ mod handshake;
 mod many;
 mod outage;
 mod processes;
+mod returning;
 mod rig;
 mod slow;

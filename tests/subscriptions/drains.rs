@@ -59,6 +59,37 @@ async fn a_subscription_that_drains_is_not_restored() {
     }
 }
 
+/// A drain asks the server to stop at once; what stood before is no more than the number that was asked for.
+#[tokio::test]
+async fn a_drain_gives_a_limited_subscription_its_number_and_no_more() {
+    for server in started("drain of limited subscriptions", "") {
+        let client = connect(&server.url()).await.unwrap();
+        let limited = |max| client.subscription("d").delivered_max(max).subscribe();
+        let mut done = limited(10).unwrap();
+        let mut undone = limited(100).unwrap();
+        publish_numbers(&client, "d", 50).await;
+        let mut events = client.events();
+        let draining = tokio::spawn({
+            let client = client.clone();
+            async move { client.drain().await }
+        });
+        for (sub, expected) in [(&mut done, 10), (&mut undone, 50)] {
+            for number in 0..expected {
+                assert!(!draining.is_finished(), "{}", server.version());
+                assert_eq!(text(&next(sub).await), number.to_string());
+            }
+            assert!(next_or_end(sub).await.is_none(), "{}", server.version());
+        }
+        within(draining).await.unwrap().unwrap();
+        let end = wait_for(&mut events, |event| matches!(event, Event::Drained { .. })).await;
+        let expected = Event::Drained {
+            discarded_messages: 0,
+            untaken_messages: 0,
+        };
+        assert_eq!(end, expected, "{}", server.version());
+    }
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_what_is_in_hand_and_then_says_so() {
     for server in started("drain with a batch in hand", "") {

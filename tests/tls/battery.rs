@@ -1,13 +1,20 @@
 //! Servers, and those who stand between, that a client must refuse before it says who it is.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use natseq::client::{ConnectOptions, Event};
 use natseq::session::{LinkError, TlsError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 use crate::rig::{
     INFO, PASSWORD, Script, USER, connected, dial_failed, event, exchange, hear_all,
     nothing_in_clear, quick, recording, refused, server_config, trusting, url, welcome,
 };
 use crate::support::certificates::{Authority, Identity};
+use crate::support::proxy::{Cut, Way};
 use crate::support::{Folder, RealServer, servers};
 
 /// What a man in the middle makes of an INFO: the same, without the TLS.
@@ -201,15 +208,110 @@ async fn an_end_within_the_handshake_is_told() {
         let proxy = recording(script.address());
         let url = url("tls", "localhost", proxy.address());
         let bytes = (INFO.len() + 2) as u64 + behind;
-        proxy.cut_next(
-            crate::support::proxy::Way::ToClient,
-            bytes,
-            crate::support::proxy::Cut::Close,
-        );
+        proxy.cut_next(Way::ToClient, bytes, Cut::Close);
         let (reason, _) = tokio::join!(refused(&options, &url), script.upgrade(INFO, &config));
         assert_eq!(reason, LinkError::Tls(TlsError::Ended), "{behind}");
         nothing_in_clear(&proxy);
     }
+}
+
+/// It took the connection and never answers the hello.
+#[tokio::test]
+async fn a_server_that_is_silent_within_the_handshake_is_given_up_in_time() {
+    let authority = Authority::new();
+    let time = Duration::from_millis(200);
+    for is_first in [false, true] {
+        let script = Script::listen().await;
+        let proxy = recording(script.address());
+        let url = url("tls", "localhost", proxy.address());
+        let tls = trusting(&authority).handshake_first(is_first);
+        let options = quick().tls(tls).connect_timeout(time);
+        let info = format!("{INFO}\r\n");
+        let greeting = if is_first { "" } else { &info };
+        let begun = Instant::now();
+        let hearing = async { hear_all(script.greet(greeting).await).await };
+        let (reason, said) = tokio::join!(refused(&options, &url), hearing);
+        assert_eq!(reason, LinkError::HandshakeTimeout, "{is_first}");
+        assert!(begun.elapsed() >= time, "{:?}", begun.elapsed());
+        assert_eq!(said.first(), Some(&22), "a hello: {}", said.escape_ascii());
+        nothing_in_clear(&proxy);
+    }
+}
+
+/// Whenever the server leaves, and however, it is told, and the next connection is made as this one was.
+#[tokio::test]
+async fn an_end_behind_the_handshake_is_told_and_the_next_connection_is_made() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue(&["localhost"]));
+    for is_first in [false, true] {
+        for end in [End::AtOnce, End::BehindConnect, End::Reset] {
+            let script = Script::listen().await;
+            let proxy = recording(script.address());
+            let url = url("tls", "localhost", proxy.address());
+            let tls = trusting(&authority).handshake_first(is_first);
+            let options = quick().tls(tls).retry_first_connect(true);
+            let take = async || {
+                let info = format!("{INFO}\r\n");
+                let greeting = if is_first { "" } else { &info };
+                let stream = script.greet(greeting).await;
+                let acceptor = TlsAcceptor::from(Arc::clone(&config));
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                if is_first {
+                    stream.write_all(info.as_bytes()).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+                stream
+            };
+            let client = options.connect(&url).await.unwrap();
+            let mut events = client.events();
+            for _ in 0..2 {
+                let ending = async {
+                    match end {
+                        End::AtOnce => drop(take().await),
+                        End::BehindConnect => {
+                            let mut stream = take().await;
+                            while stream.read_u8().await.unwrap() != b'\n' {}
+                            stream.shutdown().await.unwrap();
+                        }
+                        End::Reset => {
+                            let mut stream = take().await;
+                            while stream.read_u8().await.unwrap() != b'\n' {}
+                            proxy.cut(Cut::Reset);
+                        }
+                    }
+                };
+                let (reason, ()) = tokio::join!(dial_failed(&mut events), ending);
+                let is_told = match end {
+                    End::AtOnce => is_io(&reason, ErrorKind::UnexpectedEof),
+                    End::BehindConnect => reason == LinkError::Closed,
+                    End::Reset => is_io(&reason, ErrorKind::ConnectionReset),
+                };
+                assert!(is_told, "{is_first} {end:?}: {reason:?}");
+            }
+            let serving = async {
+                let mut stream = take().await;
+                welcome(&mut stream).await;
+                stream
+            };
+            let ((), _stream) = tokio::join!(connected(&mut events), serving);
+            nothing_in_clear(&proxy);
+        }
+    }
+}
+
+fn is_io(reason: &LinkError, expected: ErrorKind) -> bool {
+    matches!(reason, LinkError::Io { kind, .. } if *kind == expected)
+}
+
+/// When a server leaves.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Without a word, the end of TLS included.
+    AtOnce,
+    /// When it has heard who we are, and in good order.
+    BehindConnect,
+    /// Then, with a reset.
+    Reset,
 }
 
 #[tokio::test]
@@ -220,7 +322,6 @@ async fn a_server_that_promises_tls_and_speaks_plainly_is_refused() {
     let url = url("tls", "localhost", proxy.address());
     let options = quick().tls(trusting(&authority));
     let speaking = async {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = script.greet(&format!("{INFO}\r\n")).await;
         // After the hello, so that it is no leftover of INFO.
         stream.read_u8().await.unwrap();

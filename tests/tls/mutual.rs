@@ -22,7 +22,7 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
     for binary in servers("mutual TLS") {
         let folder = Folder::new();
         let (certificate, key) = me.write(&folder.path, "me");
-        let server = asking(&binary, &folder, &authority);
+        let server = asking(&binary, &folder, &authority, false);
         let proxy = recording(server.address());
         let url = url("tls", "localhost", proxy.address());
         for tls in [
@@ -53,15 +53,66 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
     }
 }
 
+/// The server speaks first under TLS alone: whom it refuses hears nothing of it.
+#[tokio::test]
+async fn with_handshake_first_a_client_without_its_certificate_is_refused_as_well() {
+    let authority = Authority::new();
+    let me = authority.issue(&["me.example.org"]);
+    for binary in servers("mutual TLS first") {
+        // The option is known since 2.10.4.
+        if binary.version.starts_with("2.9.") {
+            continue;
+        }
+        let folder = Folder::new();
+        let server = asking(&binary, &folder, &authority, true);
+        let proxy = recording(server.address());
+        let url = url("tls", "localhost", proxy.address());
+        let first = trusting(&authority).handshake_first(true);
+        let shown = first.clone().client_certificate(&me.certificate, &me.key);
+        let client = quick().tls(shown).connect(&url).await.unwrap();
+        exchange(&client).await;
+        client.close().await;
+        // Under TLS 1.3 the refusal comes behind the handshake, in whatever form the system lets it.
+        let reason = refused(&quick().tls(first), &url).await;
+        assert!(
+            matches!(
+                &reason,
+                LinkError::Tls(TlsError::Refused(_)) | LinkError::Closed | LinkError::Io { .. }
+            ),
+            "{}: {reason:?}",
+            server.version()
+        );
+        // Under TLS 1.2 it is part of it.
+        let tls = TlsOptions::new().config(own_config(&authority, &TLS12));
+        let reason = refused(&quick().tls(tls.handshake_first(true)), &url).await;
+        assert!(
+            matches!(&reason, LinkError::Tls(TlsError::Refused(_))),
+            "{}: {reason:?}",
+            server.version()
+        );
+        nothing_in_clear(&proxy);
+    }
+}
+
 /// A server that checks who its clients are, whoever they say to be.
-fn asking(binary: &ServerBinary, folder: &Folder, authority: &Authority) -> RealServer {
+fn asking(
+    binary: &ServerBinary,
+    folder: &Folder,
+    authority: &Authority,
+    is_first: bool,
+) -> RealServer {
     let (certificate, key) = authority
         .issue(&["localhost"])
         .write(&folder.path, "server");
     let clients = folder.path.join("clients.pem");
     std::fs::write(&clients, &authority.pem).unwrap();
+    let first = if is_first {
+        ", handshake_first: true"
+    } else {
+        ""
+    };
     let config = format!(
-        "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {clients:?}, verify: true }}"
+        "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {clients:?}, verify: true{first} }}"
     );
     RealServer::start(binary, &config)
 }

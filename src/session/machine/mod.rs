@@ -127,7 +127,7 @@ impl Session {
         let link = self.current.as_ref().map(|current| current.link);
         if let Some(link) = link {
             self.fail(link, now, LinkError::Forced, outbox);
-            self.redial.begin(now);
+            self.redial.begin_forced(now);
         }
         if self.due.is_some() {
             self.due = Some(now);

@@ -1024,6 +1024,23 @@ fn a_forced_reconnect_dials_at_once() {
 }
 
 #[test]
+fn a_forced_reconnect_dials_once_although_no_attempt_is_left() {
+    let mut dialogue = Dialogue::with("one,two", |options| options.redial.attempts_max = Some(0));
+    dialogue.dial();
+    dialogue.hear(ServerOp::Info { json: INFO });
+    dialogue.hear(ServerOp::Pong);
+    dialogue.wait(SECOND);
+    dialogue.actions();
+    dialogue
+        .session
+        .reconnect(dialogue.now, &mut dialogue.outbox);
+    assert_eq!(dialogue.actions(), "hang|dial nats://two:4222");
+    dialogue.told();
+    dialogue.lose();
+    assert_eq!(dialogue.actions(), "finish");
+}
+
+#[test]
 fn a_lost_connection_ends_a_session_that_may_not_dial_again() {
     let mut dialogue = Dialogue::with("h", |options| options.redial.attempts_max = Some(0));
     dialogue.dial();
