@@ -1,10 +1,10 @@
 //! Coming back in ways that are not the usual one: forced, again and again, to other servers, with a verbose one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use natseq::client::{ConnectOptions, ErrorKind, Event, connect};
 use natseq::session::{LinkError, RedialOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::rig::{Rig, SEED, VERSION, binaries, event, next, options, until, within};
 use crate::support::proxy::{Cut, Proxy, Way};
@@ -184,7 +184,7 @@ async fn servers_that_flap_are_found_each_time_and_not_dialed_in_a_circle() {
     let mut sub = client.subscribe("flap").unwrap();
     client.flush().await.unwrap();
     let begun = Instant::now();
-    let flaps = 15;
+    let flaps = 15_u32;
     for number in 0..flaps {
         let port = client.server().unwrap().port();
         let (here, there) = if proxies[0].address().port() == port {
@@ -210,9 +210,9 @@ async fn servers_that_flap_are_found_each_time_and_not_dialed_in_a_circle() {
         assert_eq!(next(&mut arriving).await, word);
     }
     let accepted: usize = proxies.iter().map(Proxy::accepted).sum();
-    assert_eq!(accepted, flaps + 1, "one connection each");
+    assert_eq!(accepted, 1 + flaps as usize, "one connection each");
     // A connection that does not last is replaced behind a pause.
-    assert!(begun.elapsed() >= Duration::from_millis(5) * (flaps as u32 - 1) / 2);
+    assert!(begun.elapsed() >= Duration::from_millis(5) * (flaps - 1) / 2);
 }
 
 /// It asked the server to end, and that did not arrive: the next one is not asked at all.
