@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::rig::{SEED, VERSION};
-use crate::scenarios::{Held, cancellations, failed_connects, half_open_kills};
+use crate::scenarios::{Held, Refusing, cancellations, half_open_kills};
 use crate::support::{RealServer, server};
 
 #[tokio::test]
@@ -23,10 +23,10 @@ async fn failed_connects_leave_no_task() {
     let Some(binary) = server("failed connects", VERSION) else {
         return;
     };
-    let server = RealServer::start(&binary, "");
-    failed_connects(&server, 5, SEED).await;
+    let servers = Refusing::start(&binary);
+    servers.connects(5, SEED).await;
     let before = Held::now();
-    failed_connects(&server, 60, SEED).await;
+    servers.connects(50, SEED).await;
     let after = Held::settled(before).await;
     assert!(after.tasks <= before.tasks, "{before:?} {after:?}");
 }

@@ -6,7 +6,7 @@ use natseq::client::{ConnectOptions, ErrorKind, Event, connect};
 use natseq::session::RedialOptions;
 
 use crate::figures::{Figures, millis, soak};
-use crate::scenarios::{Held, cancellations, failed_connects};
+use crate::scenarios::{CONNECT_KINDS, Held, Refusing, cancellations};
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::{RealServer, server};
 
@@ -20,10 +20,10 @@ const RISE_MIB_MAX: f64 = 1.0;
 #[ignore = "a soak"]
 fn connects_that_fail_leave_nothing() {
     soak("leaks::connects_that_fail_leave_nothing", 1, || async {
-        let server = RealServer::start(&server("connects", VERSION).unwrap(), "");
-        failed_connects(&server, 100, SEED).await;
+        let servers = Refusing::start(&server("connects", VERSION).unwrap());
+        servers.connects(100, SEED).await;
         let before = Held::now();
-        failed_connects(&server, 2_000, SEED).await;
+        servers.connects(10_000 / CONNECT_KINDS, SEED).await;
         let mut figures = Figures::default();
         held(&mut figures, "10,000 connects and failures", before).await;
         figures

@@ -7,13 +7,23 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use natseq::client::TlsOptions;
 use natseq::client::{Client, ConnectOptions, ErrorKind, Event, connect};
 use natseq::jitter::Jitter;
 use natseq::session::{LinkError, RedialOptions};
 use tokio::task::yield_now;
 
+#[cfg(feature = "tls")]
+use crate::support::certificates::Authority;
 use crate::support::proxy::{Cut, Proxy, Way};
-use crate::support::{PATIENCE, RealServer, wait_until};
+use crate::support::{Folder, PATIENCE, RealServer, ServerBinary, wait_until};
+
+#[path = "../auth/issuer.rs"]
+#[allow(dead_code, reason = "expired users alone are needed")]
+mod issuer;
+
+use issuer::{Issuer, creds, user_key};
 
 /// What came of cancelled calls.
 #[derive(Debug, Default)]
@@ -127,42 +137,137 @@ async fn cancel<T>(future: impl Future<Output = T>, polls: u64) -> Option<T> {
 /// Enough for a request to be answered now and then.
 const POLLS_MAX: u64 = 40;
 
-/// Connects `count` times to each kind of bad server, and to a good one. Panics when one connect ends otherwise than
-/// it should.
-pub(crate) async fn failed_connects(server: &RealServer, count: usize, seed: u64) {
-    let proxy = Proxy::start(server.address(), seed);
-    let options = || ConnectOptions::new().connect_timeout(PATIENCE);
-    for _ in 0..count {
-        options().connect(&proxy.url()).await.unwrap().close().await;
-    }
-    proxy.refuse(true);
-    for _ in 0..count {
-        assert!(is_refusal(options().connect(&proxy.url()).await, "refused"));
-    }
-    proxy.refuse(false);
-    proxy.hold(true);
-    for _ in 0..count {
-        let hasty = options().connect_timeout(Duration::from_millis(2));
-        assert!(is_refusal(hasty.connect(&proxy.url()).await, "timeout"));
-    }
-    proxy.hold(false);
-    for number in 0..count {
-        // Within INFO, which is longer.
-        proxy.cut_next(Way::ToClient, number as u64 % 100, Cut::Close);
-        assert!(is_refusal(options().connect(&proxy.url()).await, "closed"));
-    }
-    for _ in 0..count {
-        proxy.cut_next(Way::ToServer, 0, Cut::Reset);
-        assert!(is_refusal(options().connect(&proxy.url()).await, "reset"));
-    }
-    wait_until("the proxy's connections to end", || proxy.live() == 0);
+/// Servers that refuse in all the ways in which a connect can fail, and take who comes as he should.
+pub(crate) struct Refusing {
+    plain: RealServer,
+    password: RealServer,
+    jwt: RealServer,
+    valid: String,
+    /// What was valid a minute ago.
+    expired: String,
+    #[cfg(feature = "tls")]
+    tls: RealServer,
+    #[cfg(feature = "tls")]
+    authority: Authority,
+    #[cfg(feature = "tls")]
+    stranger: Authority,
+    _folder: Folder,
 }
 
-fn is_refusal(result: Result<Client, natseq::Error>, why: &str) -> bool {
-    let error = result.unwrap_err();
+/// Kinds of connects that [`Refusing::connects`] makes; all but one fail.
+#[allow(dead_code, reason = "the soaks look at it")]
+pub(crate) const CONNECT_KINDS: usize = if cfg!(feature = "tls") { 10 } else { 7 };
+
+impl Refusing {
+    pub(crate) fn start(binary: &ServerBinary) -> Self {
+        let folder = Folder::new();
+        let issuer = Issuer::new();
+        let key = user_key(1);
+        #[cfg(feature = "tls")]
+        let authority = Authority::new();
+        #[cfg(feature = "tls")]
+        let (certificate, private) = authority
+            .issue(&["localhost"])
+            .write(&folder.path, "server");
+        Self {
+            plain: RealServer::start(binary, ""),
+            password: RealServer::start(binary, "authorization { user: u, password: p }"),
+            jwt: RealServer::start(binary, &issuer.config()),
+            valid: creds(&issuer.user(&key, None), &key),
+            expired: creds(&issuer.user(&key, Some(-60)), &key),
+            #[cfg(feature = "tls")]
+            tls: RealServer::start(
+                binary,
+                &format!("tls {{ cert_file: {certificate:?}, key_file: {private:?} }}"),
+            ),
+            #[cfg(feature = "tls")]
+            authority,
+            #[cfg(feature = "tls")]
+            stranger: Authority::named("another"),
+            _folder: folder,
+        }
+    }
+
+    /// Connects `count` times in each way. Panics when one connect ends otherwise than it should.
+    pub(crate) async fn connects(&self, count: usize, seed: u64) {
+        let proxy = Proxy::start(self.plain.address(), seed);
+        for _ in 0..count {
+            options().connect(&proxy.url()).await.unwrap().close().await;
+        }
+        proxy.refuse(true);
+        for _ in 0..count {
+            is_refused(options(), &proxy.url(), "refused").await;
+        }
+        proxy.refuse(false);
+        proxy.hold(true);
+        for _ in 0..count {
+            let hasty = options().connect_timeout(Duration::from_millis(2));
+            is_refused(hasty, &proxy.url(), "timeout").await;
+        }
+        proxy.hold(false);
+        for number in 0..count {
+            // Within INFO, which is longer.
+            proxy.cut_next(Way::ToClient, number as u64 % 100, Cut::Close);
+            is_refused(options(), &proxy.url(), "closed").await;
+        }
+        for _ in 0..count {
+            proxy.cut_next(Way::ToServer, 0, Cut::Reset);
+            is_refused(options(), &proxy.url(), "reset").await;
+        }
+        for _ in 0..count {
+            let wrong = options().user_and_password("u", "wrong");
+            is_refused(wrong, &self.password.url(), "Authorization").await;
+        }
+        let valid = options().credentials(&self.valid).unwrap();
+        let client = valid.connect(&self.jwt.url()).await;
+        client.unwrap().close().await;
+        for _ in 0..count {
+            let late = options().credentials(&self.expired).unwrap();
+            is_refused(late, &self.jwt.url(), "Authorization").await;
+        }
+        wait_until("the proxy's connections to end", || proxy.live() == 0);
+        #[cfg(feature = "tls")]
+        self.tls_connects(count, seed).await;
+    }
+
+    #[cfg(feature = "tls")]
+    async fn tls_connects(&self, count: usize, seed: u64) {
+        let proxy = Proxy::start(self.tls.address(), seed);
+        let url = format!("tls://localhost:{}", proxy.address().port());
+        let trusting = |authority: &Authority| {
+            TlsOptions::new()
+                .native_roots(false)
+                .root_certificates(&authority.pem)
+        };
+        let client = options().tls(trusting(&self.authority)).connect(&url).await;
+        client.unwrap().close().await;
+        for _ in 0..count {
+            let wrong = options().tls(trusting(&self.stranger));
+            is_refused(wrong, &url, "no trusted authority").await;
+        }
+        for _ in 0..count {
+            let tls = trusting(&self.authority).server_name("elsewhere.example.org");
+            is_refused(options().tls(tls), &url, "elsewhere.example.org").await;
+        }
+        for number in 0..count {
+            // Within the hello, which is longer.
+            proxy.cut_next(Way::ToServer, number as u64 % 100, Cut::Reset);
+            let right = options().tls(trusting(&self.authority));
+            is_refused(right, &url, "reset").await;
+        }
+        wait_until("the proxy's connections to end", || proxy.live() == 0);
+    }
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new().connect_timeout(PATIENCE)
+}
+
+async fn is_refused(options: ConnectOptions, url: &str, why: &str) {
+    let error = options.connect(url).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains(why), "{source}");
-    error.kind() == ErrorKind::Connect
+    assert_eq!(error.kind(), ErrorKind::Connect);
 }
 
 /// What came of publishing while connections were spoiled.
