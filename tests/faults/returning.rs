@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use natseq::client::{ConnectOptions, ErrorKind, Event, connect};
+use natseq::client::{ConnectOptions, ErrorKind, Event, Status, connect};
 use natseq::session::{LinkError, RedialOptions};
 use tokio::time::{Instant, timeout};
 
 use crate::rig::{Rig, SEED, VERSION, binaries, event, next, options, until, within};
-use crate::support::proxy::{Cut, Proxy, Way};
+use crate::support::proxy::{BOTH, Cut, Pace, Proxy, Way};
 use crate::support::{RealServer, server};
 
 /// `+OK` comes within the handshake and behind each line that restores a subscription.
@@ -259,4 +259,56 @@ async fn a_subscription_that_drained_when_the_connection_was_lost_is_not_asked_f
         rig.client.statistics().subscriptions == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_state_is_told_at_each_stage() {
+    let Some(mut rig) = Rig::new("states").await else {
+        return;
+    };
+    assert_eq!(rig.client.status(), Status::Connected);
+    assert_eq!(rig.client.last_error(), None);
+    rig.proxy.refuse(true);
+    rig.proxy.cut(Cut::Reset);
+    rig.disconnected().await;
+    assert_eq!(rig.client.status(), Status::Reconnecting);
+    rig.proxy.refuse(false);
+    rig.connected().await;
+    assert_eq!(rig.client.status(), Status::Connected);
+    assert!(rig.client.last_error().is_some());
+    let mut sub = rig.client.subscribe("s").unwrap();
+    rig.works(&mut sub, "s", "here").await;
+    rig.client.publish("s", "waits").await.unwrap();
+    rig.client.flush().await.unwrap();
+    let draining = tokio::spawn({
+        let client = rig.client.clone();
+        async move { client.drain().await }
+    });
+    until("the drain", || {
+        rig.client.status() == Status::DrainingSubscriptions
+    })
+    .await;
+    assert_eq!(next(&mut sub).await, "waits");
+    within("the drain", draining).await.unwrap().unwrap();
+    assert_eq!(rig.client.status(), Status::Closed);
+}
+
+#[tokio::test]
+async fn a_round_trip_takes_as_long_as_the_line_holds_it_back() {
+    let Some(rig) = Rig::new("round trips").await else {
+        return;
+    };
+    let short = rig.client.round_trip().await.unwrap();
+    let delay = Duration::from_millis(40);
+    for way in BOTH {
+        let pace = Pace {
+            delay,
+            ..Pace::default()
+        };
+        rig.proxy.pace(way, pace);
+    }
+    let begun = Instant::now();
+    let long = rig.client.round_trip().await.unwrap();
+    assert!(long >= delay * 2 && long > short, "{short:?} {long:?}");
+    assert!(long <= begun.elapsed(), "{long:?}");
 }

@@ -16,6 +16,26 @@ async fn what_a_sleeping_subscriber_misses_is_counted_exactly_and_others_miss_no
     }
 }
 
+#[tokio::test]
+async fn a_batch_holds_what_waits_in_order_and_no_more_than_was_asked_for() {
+    for server in started("batches", "") {
+        let client = connect(&server.url()).await.unwrap();
+        let mut sub = client.subscribe("b").unwrap();
+        publish_numbers(&client, "b", 10).await;
+        let mut batch = Vec::new();
+        assert_eq!(sub.next_batch(&mut batch, 0).await, 0);
+        for (asked, expected) in [(3, 3), (1, 1), (100, 6)] {
+            let count = within(sub.next_batch(&mut batch, asked)).await;
+            assert_eq!(count, expected, "{}", server.version());
+        }
+        let numbers: Vec<_> = batch.iter().map(text).collect();
+        let expected: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+        assert_eq!(numbers, expected, "{}", server.version());
+        sub.unsubscribe();
+        assert_eq!(within(sub.next_batch(&mut batch, 1)).await, 0);
+    }
+}
+
 /// One subscriber sleeps, another of the same connection takes everything.
 async fn sleep_through(server: &RealServer, messages: u64) {
     let client = connect(&server.url()).await.unwrap();
