@@ -40,6 +40,10 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 /// PINGs of the old server that are answered: it has no reason to send many now.
 const PONGS_MAX: u32 = 16;
 
+/// How long after the deadline what had come is read; who looks at the clock later than that has
+/// stood still.
+const LAST_CALL_TIME: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(crate) struct Move {
     old_link: u64,
@@ -57,6 +61,8 @@ pub(crate) struct Move {
     pings_owed: usize,
     pongs_sent: u32,
     deadline: Duration,
+    /// Whether what had come before the deadline was left to be read.
+    is_last_call: bool,
     in_doubt: u64,
     /// What the old link told since the first half of the overlap is over, and before.
     seen: HashMap<u128, u32>,
@@ -144,6 +150,7 @@ impl Move {
             pings_owed,
             pongs_sent: 0,
             deadline,
+            is_last_call: false,
             in_doubt: 0,
             seen: HashMap::new(),
             seen_early: HashMap::new(),
@@ -233,6 +240,28 @@ impl Move {
     /// Nothing is read for now: neither server can answer before `deadline`.
     pub(crate) fn handle_standstill(&mut self, deadline: Duration) {
         self.deadline = self.deadline.max(deadline);
+    }
+
+    /// Returns true when no answer is waited for any more.
+    ///
+    /// A program that stood still when the deadline came has heard nothing: it waits for `patience`
+    /// anew. In any case both links are read once more before one is given up.
+    pub(crate) fn is_late(&mut self, now: Duration, patience: Duration) -> bool {
+        let Some(late) = now.checked_sub(self.deadline) else {
+            return false;
+        };
+        let stood_still = late > LAST_CALL_TIME;
+        if self.is_last_call && !stood_still {
+            return true;
+        }
+        self.is_last_call = !stood_still;
+        let time = if stood_still {
+            patience
+        } else {
+            LAST_CALL_TIME
+        };
+        self.deadline = now.saturating_add(time);
+        false
     }
 
     /// Sends a PING to the new server with `ask_new` when the overlap is over. Returns true when the
@@ -378,10 +407,6 @@ impl Move {
 
     pub(crate) const fn pings_owed(&self) -> usize {
         self.pings_owed
-    }
-
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.deadline
     }
 
     pub(crate) const fn from(&self) -> &ServerAddr {

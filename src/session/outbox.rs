@@ -200,8 +200,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Says whether there is room for another SUB. For UNSUB there always is: there are no more of
-    /// them than of subscriptions.
+    /// Says whether there is room for another SUB, or for an UNSUB with a maximum. For those that end a
+    /// subscription there always is: each has one.
     ///
     /// # Errors
     ///

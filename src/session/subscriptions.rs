@@ -26,6 +26,8 @@ pub(crate) struct Subscriptions {
     restores_refused: bool,
     /// Subscriptions that had all they asked for while the server did not know their maximum.
     overdue: Vec<u64>,
+    /// Those whose maximum was changed while the server read nothing.
+    untold: Vec<u64>,
     /// Whether two connections serve them.
     is_moving: bool,
     /// Whether the connection moved to was asked for them all and has not answered.
@@ -76,6 +78,18 @@ impl Entry {
     }
 }
 
+impl Rare {
+    /// A maximum as the server counts it: from the SUB on.
+    fn told_max(&self, delivered_max: u64, was_limited: bool) -> u64 {
+        let told_max = delivered_max.saturating_sub(self.delivered_before);
+        if was_limited {
+            // The server may hold a lower one, which it would keep.
+            return told_max.min(SERVER_MAX_DIGITS_LIMIT);
+        }
+        told_max
+    }
+}
+
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -100,6 +114,7 @@ impl Subscriptions {
             joined: BTreeMap::new(),
             restores_refused,
             overdue: Vec::new(),
+            untold: Vec::new(),
             is_moving: false,
             is_asking: false,
         }
@@ -136,38 +151,70 @@ impl Subscriptions {
     /// Ends a subscription after `delivered_max` messages in all.
     ///
     /// The outer `None`: it is gone. The flag: it has had that many already and is removed.
-    pub(crate) fn limit(&mut self, sid: u64, delivered_max: u64) -> Option<(Vec<u8>, bool)> {
+    pub(crate) fn limit(
+        &mut self,
+        sid: u64,
+        delivered_max: u64,
+        has_room: bool,
+    ) -> Option<(Vec<u8>, bool)> {
         let entry = self.table.get_mut(sid)?;
         if entry.delivered >= delivered_max {
             return self.remove(sid).map(|line| (line, true));
         }
         let rare = entry.rare();
-        let was_limited = rare.delivered_max.replace(delivered_max).is_some();
-        rare.is_max_told = !self.is_moving;
-        if self.is_moving {
+        let before = rare.delivered_max.replace(delivered_max);
+        if before == Some(delivered_max) && rare.is_max_told {
             return Some((Vec::new(), false));
         }
-        let mut told_max = delivered_max.saturating_sub(rare.delivered_before);
-        if was_limited {
-            // The server may hold a lower one, which it would keep.
-            told_max = told_max.min(SERVER_MAX_DIGITS_LIMIT);
+        let was_told = std::mem::replace(&mut rare.is_max_told, has_room && !self.is_moving);
+        if !rare.is_max_told {
+            if was_told || before.is_none() {
+                self.untold.push(sid);
+            }
+            return Some((Vec::new(), false));
         }
+        let told_max = rare.told_max(delivered_max, before.is_some());
         Some((unsubscribe_line(sid, Some(told_max)), false))
+    }
+
+    /// The lines of maximums that had to wait for a server which read nothing, each once; none while
+    /// the session moves.
+    pub(crate) fn tell_maximums(&mut self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        if self.is_moving {
+            return lines;
+        }
+        for sid in self.overdue.drain(..) {
+            encode::unsubscribe(&mut lines, sid, None);
+        }
+        for sid in self.untold.drain(..) {
+            let entry = self.table.get_mut(sid);
+            if let Some(rare) = entry.and_then(|entry| entry.rare.as_mut())
+                && let Some(max) = rare.delivered_max
+                && !rare.is_max_told
+                && !rare.is_draining
+            {
+                rare.is_max_told = true;
+                let told_max = rare.told_max(max, true);
+                lines.extend_from_slice(&unsubscribe_line(sid, Some(told_max)));
+            }
+        }
+        lines
     }
 
     /// Tells the server to send no more, and stops restoring the subscription.
     pub(crate) fn drain(&mut self, sid: u64) -> Option<Vec<u8>> {
-        let entry = self.table.get_mut(sid)?;
-        entry.rare().is_draining = true;
-        Some(unsubscribe_line(sid, None))
+        let rare = self.table.get_mut(sid)?.rare();
+        let is_first = !std::mem::replace(&mut rare.is_draining, true);
+        is_first.then(|| unsubscribe_line(sid, None))
     }
 
     /// Drains every subscription but those of mailboxes that `is_kept`.
     pub(crate) fn drain_others(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<u8> {
         let mut lines = Vec::new();
         for (sid, entry) in self.table.iter_mut() {
-            if !is_kept(entry.mailbox) {
-                entry.rare().is_draining = true;
+            let is_meant = !is_kept(entry.mailbox);
+            if is_meant && !std::mem::replace(&mut entry.rare().is_draining, true) {
                 encode::unsubscribe(&mut lines, sid, None);
             }
         }
@@ -358,6 +405,7 @@ impl Subscriptions {
     /// all meanwhile. One connection serves from now on.
     pub(crate) fn settle(&mut self) -> Vec<u8> {
         self.is_moving = false;
+        self.untold.clear();
         let mut lines = Vec::new();
         for sid in self.overdue.drain(..) {
             encode::unsubscribe(&mut lines, sid, None);
@@ -440,7 +488,7 @@ mod tests {
     fn what_is_left_of_a_maximum_is_restored() {
         let (mut subscriptions, sid) = subscriptions();
         assert_eq!(
-            subscriptions.limit(sid, 3),
+            subscriptions.limit(sid, 3, true),
             Some((b"UNSUB 1 3\r\n".to_vec(), false))
         );
         assert_eq!(
@@ -471,7 +519,7 @@ mod tests {
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
         subscriptions.route(sid);
         assert_eq!(
-            subscriptions.limit(sid, 5),
+            subscriptions.limit(sid, 5, true),
             Some((b"UNSUB 1 3\r\n".to_vec(), false)),
             "the server has counted one of three"
         );
@@ -483,17 +531,17 @@ mod tests {
         let (mut subscriptions, sid) = subscriptions();
         subscriptions.route(sid);
         assert_eq!(
-            subscriptions.limit(sid, 1),
+            subscriptions.limit(sid, 1, true),
             Some((b"UNSUB 1\r\n".to_vec(), true))
         );
-        assert_eq!(subscriptions.limit(sid, 1), None);
+        assert_eq!(subscriptions.limit(sid, 1, true), None);
     }
 
     #[test]
     fn a_maximum_that_the_server_would_misread_is_kept_here() {
         let (mut subscriptions, sid) = subscriptions();
         assert_eq!(
-            subscriptions.limit(sid, 1_000_000_000),
+            subscriptions.limit(sid, 1_000_000_000, true),
             Some((Vec::new(), false))
         );
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
@@ -502,9 +550,9 @@ mod tests {
     #[test]
     fn a_maximum_that_the_server_has_is_raised_as_far_as_it_can_be_told() {
         let (mut subscriptions, sid) = subscriptions();
-        subscriptions.limit(sid, 3);
+        subscriptions.limit(sid, 3, true);
         assert_eq!(
-            subscriptions.limit(sid, 5_000_000_000),
+            subscriptions.limit(sid, 5_000_000_000, true),
             Some((b"UNSUB 1 999999999\r\n".to_vec(), false))
         );
     }
@@ -612,5 +660,23 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::TooManySubscriptions);
         assert_eq!((refusal.subject.as_str(), refusal.sid), ("b", Some(other)));
         assert_eq!(subscriptions.replay(), b"SUB a.* g 1\r\n");
+    }
+
+    #[test]
+    fn maximums_that_change_while_nothing_is_read_are_told_once_and_drains_too() {
+        let mut subscriptions = Subscriptions::new(false);
+        let filter = Filter::new("a").unwrap();
+        let (sid, _) = subscriptions.add(&filter, None, 0).unwrap();
+        for max in [5, 6, 5, 6, 7] {
+            let told = subscriptions.limit(sid, max, false);
+            assert_eq!(told, Some((Vec::new(), false)));
+        }
+        assert_eq!(subscriptions.tell_maximums(), b"UNSUB 1 7\r\n");
+        assert_eq!(subscriptions.tell_maximums(), b"");
+        let again = subscriptions.limit(sid, 7, true);
+        assert_eq!(again, Some((Vec::new(), false)), "it knows");
+        assert!(subscriptions.drain(sid).is_some());
+        assert_eq!(subscriptions.drain(sid), None);
+        assert_eq!(subscriptions.drain_others(|_| false), b"");
     }
 }

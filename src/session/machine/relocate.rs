@@ -110,7 +110,7 @@ impl Session {
             }
             return;
         };
-        if now >= moving.deadline() {
+        if moving.is_late(now, self.options.connect_timeout) {
             if !moving.is_registered() {
                 // The new server does not answer: it is no better than the old one.
                 if let Some(link) = self.writing_link() {

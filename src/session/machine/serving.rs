@@ -88,6 +88,7 @@ impl Session {
             return Heard::Nothing;
         };
         self.tell_connected(number);
+        outbox.line(self.subscriptions.tell_maximums());
         if let Some(moving) = &mut self.moving {
             if let Some(old) = moving.old_link() {
                 if moving.hold_pong(number) {

@@ -64,7 +64,9 @@ impl Session {
 
     /// Ends a subscription after that many messages in all. Returns true when it has ended already.
     pub fn limit(&mut self, sid: u64, delivered_max: u64, outbox: &mut Outbox) -> bool {
-        let Some((line, has_ended)) = self.subscriptions.limit(sid, delivered_max) else {
+        let has_room = outbox.check_lines().is_ok();
+        let limited = self.subscriptions.limit(sid, delivered_max, has_room);
+        let Some((line, has_ended)) = limited else {
             return true;
         };
         if has_ended {
