@@ -842,10 +842,9 @@ fn a_move_does_not_wait_for_ever() {
         dialogue.wait(due.checked_sub(dialogue.now).unwrap());
     }
     let taken = dialogue.now.checked_sub(begun).unwrap();
-    assert!(
-        taken <= SECOND * 5,
-        "{taken:?}, the old server never answered"
-    );
+    // And the last call.
+    let patience = SECOND * 5 + SECOND / 10;
+    assert!(taken <= patience, "{taken:?}: the old server is silent");
     assert!(dialogue.session.is_connected());
 }
 
