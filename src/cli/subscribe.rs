@@ -39,6 +39,9 @@ pub(super) struct SubscribeArgs {
         default_value = "header"
     )]
     carrier: CarrierArg,
+    /// Ask an archive before anything is lost
+    #[arg(long, requires = "sequenced")]
+    archive: bool,
     /// End when every source that was heard has ended and nothing is undecided
     #[arg(long, requires = "sequenced")]
     until_eos: bool,
@@ -73,8 +76,9 @@ pub(super) async fn run(
         None => None,
     };
     let is_bare = args.sequenced.is_some() && args.carrier == CarrierArg::Bare;
-    if is_bare && (args.until_eos || matches!(args.sequenced, Some(Mode::Ordered))) {
-        return Err("--carrier bare has neither an order to restore nor an end".into());
+    if is_bare && (args.until_eos || args.archive || matches!(args.sequenced, Some(Mode::Ordered)))
+    {
+        return Err("--carrier bare has neither an order to restore nor an end, and nothing to ask an archive".into());
     }
     let client = connection.connect().await?;
     let mut printer = Printer {
@@ -210,7 +214,8 @@ async fn sequenced(
     let builder = client
         .sequenced_subscriber(&args.subject)?
         .carrier(carrier)
-        .delivery(delivery);
+        .delivery(delivery)
+        .archive(args.archive);
     let mut subscriber = match group {
         Some(group) => builder.queue_group(group).start()?,
         None => builder.start()?,

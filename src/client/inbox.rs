@@ -35,7 +35,7 @@ pub(super) fn random_name(chars: usize) -> Result<String, Error> {
 /// # Errors
 ///
 /// As [`random_name`].
-pub(super) fn random_seed() -> Result<u64, Error> {
+pub(crate) fn random_seed() -> Result<u64, Error> {
     let mut bytes = [0_u8; 8];
     fill(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes))

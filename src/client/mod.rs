@@ -42,7 +42,11 @@ use crate::subject::ToSubject;
 
 pub use crate::session::{Credentials, CredentialsError, Secret};
 pub use crate::session::{DrainStage, Event, Moved, Refusal, RefusalKind};
+#[cfg(feature = "jetstream")]
+pub(crate) use clock::Clock;
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "jetstream")]
+pub(crate) use inbox::random_seed;
 pub use mailbox::{MailboxLimits, MailboxStatistics, Overflow};
 pub use options::ConnectOptions;
 pub use publication::{Publication, ToPayload};

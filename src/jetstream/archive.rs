@@ -12,44 +12,26 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::client::{Client, Error, Publication, Subscription};
-use crate::sequence::{
-    ArchiveIndex, ControlSubjects, Ranges, RepairLimits, SEQ_GONE, SEQ_MORE, SEQ_SUBJECT,
-    SEQ_TRAIL, STAMP_HEADER, SourceName, Stamp, read_request,
-};
-use crate::subject::Subject;
-use crate::wire::{Headers, Message};
+use crate::client::{Client, Error, Subscription};
+use crate::sequence::{ArchiveIndex, ControlSubjects, RepairLimits, STAMP_HEADER, Stamp};
+use crate::wire::Message;
 
 use super::ack_subject::AckSubject;
+use super::archive_answers::{Answers, carried};
 use super::consumer_line::{ConsumerLine, Finding};
 
 /// The queue group of all archives: each request goes to one of them.
 const GROUP: &str = "natseq-archive";
-/// Messages that are read from the stream at a time.
-const READS_MAX: usize = 16;
 /// How often the stream's consumer says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Without a word from it for this long it is made anew.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// The pause after the stream could not be followed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest reply subject.
-const REPLY_SUBJECT_BYTES_MAX: usize = 128;
 /// The status of what is no message.
 const CONTROL: u16 = 100;
-/// What a stream adds to a message that it gives out.
-const ADDED: [&str; 6] = [
-    "Nats-Stream",
-    "Nats-Subject",
-    "Nats-Sequence",
-    "Nats-Time-Stamp",
-    "Nats-Num-Pending",
-    "Nats-Last-Sequence",
-];
-
 /// How an archive works.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -64,6 +46,8 @@ pub struct ArchiveOptions {
     /// What the reply subject of a request must begin with. Default `_INBOX.`: a request names where
     /// the archive publishes with its own permissions.
     pub reply_prefixes: Vec<String>,
+    /// How much is sent. Default: [`RepairLimits::default`], with all sources together taken for one.
+    pub repairs: RepairLimits,
 }
 
 impl ArchiveOptions {
@@ -75,6 +59,7 @@ impl ArchiveOptions {
             spans_max: 1 << 20,
             subjects: ControlSubjects::default(),
             reply_prefixes: vec!["_INBOX.".to_owned()],
+            repairs: RepairLimits::default(),
         }
     }
 }
@@ -89,6 +74,8 @@ pub struct ArchiveStatistics {
     pub requests: u64,
     /// Requests that were malformed, or asked for answers to a place that is not allowed.
     pub refused_requests: u64,
+    /// Requests that were answered in part or not at all, because too much was sent lately.
+    pub delayed_requests: u64,
     /// Messages sent again.
     pub repairs: u64,
     /// How often the stream's consumer was made anew.
@@ -101,6 +88,7 @@ pub struct Archive {
     client: Client,
     options: ArchiveOptions,
     index: ArchiveIndex,
+    answers: Answers,
     requests: Subscription,
     deliveries: Subscription,
     line: ConsumerLine,
@@ -124,6 +112,7 @@ impl Archive {
         let mut archive = Self {
             client: client.clone(),
             index: ArchiveIndex::new(options.spans_max),
+            answers: Answers::new(client, &options)?,
             options,
             requests,
             deliveries,
@@ -242,11 +231,12 @@ impl Archive {
             return false;
         }
         self.last = ack.stream_seq;
-        let stamp = message
+        let header = message
             .headers()
             .and_then(|block| block.first(STAMP_HEADER));
+        let (carrier, stamp) = carried(header, message.subject());
         if let Some(stamp) = stamp.and_then(Stamp::parse)
-            && self.index.insert(&stamp, ack.stream_seq)
+            && self.index.insert(&stamp, carrier, ack.stream_seq)
         {
             self.statistics.indexed = self.statistics.indexed.saturating_add(1);
         }
@@ -273,178 +263,20 @@ impl Archive {
 
     /// Answers a request. Returns false when the stream is not what the index says.
     async fn serve(&mut self, request: &Message) -> bool {
-        let asked = self.read(request);
-        let Some((to, source, epoch, ranges)) = asked else {
+        let Some(asked) = self.answers.read(request) else {
             self.statistics.refused_requests = self.statistics.refused_requests.saturating_add(1);
             return true;
         };
         self.statistics.requests = self.statistics.requests.saturating_add(1);
         // What cannot be sent now is asked for again.
-        self.answer(&to, &source, epoch, &ranges)
-            .await
-            .unwrap_or(true)
-    }
-
-    /// Reads a request: where the answer goes, and what is asked of which run.
-    fn read(&self, request: &Message) -> Option<(Subject, SourceName, u64, Ranges)> {
-        let reply = std::str::from_utf8(request.reply()?).ok()?;
-        let prefixes = &self.options.reply_prefixes;
-        let is_allowed = reply.len() <= REPLY_SUBJECT_BYTES_MAX
-            && prefixes
-                .iter()
-                .any(|prefix| reply.starts_with(prefix.as_str()));
-        let to = Subject::new(reply).ok().filter(|_| is_allowed)?;
-        let mut tokens = request.subject_str().ok()?.rsplit('.');
-        let epoch = tokens.next()?.parse().ok()?;
-        let source = SourceName::new(tokens.next()?).ok()?;
-        Some((to, source, epoch, read_request(request.payload())?))
-    }
-
-    async fn answer(
-        &mut self,
-        to: &Subject,
-        source: &SourceName,
-        epoch: u64,
-        ranges: &Ranges,
-    ) -> Result<bool, Error> {
-        let limits = RepairLimits::default();
-        let most = limits.request_messages_max;
-        let Some(mut stored) = self.index.find(source, epoch, ranges, most) else {
-            // Not stored, or not read yet: it may be asked for again.
-            let mut end = Headers::with_status(404, "Not Stored")?;
-            end.append(STAMP_HEADER, format!("{source}.{epoch}.0"))?;
-            return self.publish(to, &end, &[]).await.map(|()| true);
-        };
-        let mut gone: Vec<u64> = Vec::new();
-        let mut sent_bytes = 0_usize;
-        let mut is_right = true;
-        let mut found = stored.found.into_iter();
-        loop {
-            let some: Vec<_> = found.by_ref().take(READS_MAX).collect();
-            if some.is_empty() {
-                break;
-            }
-            if sent_bytes >= limits.request_bytes_max {
-                stored.has_more = true;
-                break;
-            }
-            for (seq, message) in self.get(some).await {
-                match message {
-                    Read::Found(message) => {
-                        let Some(headers) = repair(&message, source, epoch, seq) else {
-                            is_right = false;
-                            continue;
-                        };
-                        sent_bytes = sent_bytes.saturating_add(message.payload().len());
-                        self.publish(to, &headers, message.payload()).await?;
-                        self.statistics.repairs = self.statistics.repairs.saturating_add(1);
-                    }
-                    Read::Gone => gone.push(seq),
-                    Read::Unknown => {}
-                }
-            }
-        }
-        let lowest = self.index.lowest(source, epoch).unwrap_or(0);
-        let highest = self.index.highest(source, epoch).unwrap_or(0);
-        let mut end = Headers::with_status(204, "EOB")?;
-        end.append(STAMP_HEADER, format!("{source}.{epoch}.{highest}"))?;
-        end.append(SEQ_TRAIL, lowest.to_string())?;
-        let gone = together(&stored.gone, &gone);
-        if !gone.is_empty() {
-            end.append(SEQ_GONE, gone.to_text())?;
-        }
-        if stored.has_more {
-            end.append(SEQ_MORE, "1")?;
-        }
-        self.publish(to, &end, &[]).await?;
-        Ok(is_right)
-    }
-
-    /// Reads messages of the stream, in the order asked for.
-    async fn get(&self, places: Vec<(u64, u64)>) -> Vec<(u64, Read)> {
-        let mut reads = JoinSet::new();
-        for (at, (seq, place)) in places.into_iter().enumerate() {
-            let client = self.client.clone();
-            let subject = format!("$JS.API.DIRECT.GET.{}", self.options.stream);
-            reads.spawn(async move {
-                let request = format!("{{\"seq\":{place}}}");
-                let answer = client.request(&subject, request).await;
-                (at, seq, Read::of(answer))
-            });
-        }
-        let mut read = reads.join_all().await;
-        read.sort_by_key(|(at, ..)| *at);
-        read.into_iter()
-            .map(|(_, seq, message)| (seq, message))
-            .collect()
-    }
-
-    async fn publish(&self, to: &Subject, headers: &Headers, payload: &[u8]) -> Result<(), Error> {
-        let publication = Publication::new(to, payload)?.headers(headers);
-        self.client.send(publication).await
+        let answered = self.answers.answer(&self.index, &asked).await;
+        let answered = answered.unwrap_or_default();
+        self.statistics.repairs = self.statistics.repairs.saturating_add(answered.repairs);
+        let delayed = u64::from(answered.is_delayed);
+        self.statistics.delayed_requests = self.statistics.delayed_requests.saturating_add(delayed);
+        answered.is_right
     }
 }
-
-/// What became of reading one message.
-enum Read {
-    Found(Message),
-    /// The stream does not have it any more.
-    Gone,
-    /// The stream did not answer.
-    Unknown,
-}
-
-impl Read {
-    fn of(answer: Result<Message, Error>) -> Self {
-        match answer {
-            Ok(message) => match message.status() {
-                Some(status) if status.code == 404 => Self::Gone,
-                Some(_) => Self::Unknown,
-                None => Self::Found(message),
-            },
-            Err(_) => Self::Unknown,
-        }
-    }
-}
-
-/// The headers of a repair: the stamp, the subject, and the message's own. `None` when the stream gave
-/// out another message than the one with this number.
-fn repair(message: &Message, source: &SourceName, epoch: u64, seq: u64) -> Option<Headers> {
-    let block = message.headers()?;
-    let text = block.first(STAMP_HEADER)?;
-    let stamp = Stamp::parse(text)?;
-    let is_it = (stamp.source, stamp.epoch, stamp.seq) == (source.as_str(), epoch, seq);
-    let subject = block.last("Nats-Subject").filter(|_| is_it)?;
-    let mut headers = Headers::new();
-    headers.append(STAMP_HEADER, text).ok()?;
-    headers.append(SEQ_SUBJECT, subject).ok()?;
-    let own = block.iter().map_while(Result::ok);
-    for (name, value) in own {
-        let Ok(name) = std::str::from_utf8(name) else {
-            continue;
-        };
-        if name != STAMP_HEADER && !ADDED.contains(&name) {
-            // What cannot be written was not written by a client of ours.
-            let _ = headers.append(name, value);
-        }
-    }
-    Some(headers)
-}
-
-/// Both, as far as their text is read by receivers; the rest is asked for again.
-fn together(ranges: &Ranges, numbers: &[u64]) -> Ranges {
-    let mut all: Vec<(u64, u64)> = ranges.iter().collect();
-    all.extend(numbers.iter().map(|number| (*number, *number)));
-    all.sort_unstable();
-    let mut together = Ranges::new();
-    for (from, to) in all.into_iter().take(GONE_RANGES_MAX) {
-        together.push(from, to);
-    }
-    together
-}
-
-/// Two numbers of 16 digits, a dash and a comma for each are within the 4,096 bytes that receivers read.
-const GONE_RANGES_MAX: usize = 120;
 
 #[derive(Deserialize)]
 struct StreamInfo {

@@ -10,6 +10,7 @@
 
 mod ack_subject;
 mod archive;
+mod archive_answers;
 mod consumer_line;
 
 pub use ack_subject::{AckSubject, AckSubjectError};

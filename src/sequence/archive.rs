@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::carrier::Carrier;
 use super::ranges::Ranges;
 use super::source::SourceName;
 use super::stamp::Stamp;
@@ -28,6 +29,8 @@ struct Run {
     /// By first number.
     spans: BTreeMap<u64, Span>,
     highest: u64,
+    /// Where its messages carry their stamps.
+    carrier: Carrier,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +63,11 @@ impl ArchiveIndex {
         }
     }
 
-    /// Notes that `place` carries the message with this stamp. Places come in ascending order.
+    /// Notes that `place` carries the message with this stamp, which `carrier` had. Places come in
+    /// ascending order.
     ///
     /// A number that came before is left where it is. Returns false for a stamp that numbers nothing.
-    pub fn insert(&mut self, stamp: &Stamp<'_>, place: u64) -> bool {
+    pub fn insert(&mut self, stamp: &Stamp<'_>, carrier: Carrier, place: u64) -> bool {
         let Ok(source) = SourceName::new(stamp.source) else {
             return false;
         };
@@ -73,6 +77,7 @@ impl ArchiveIndex {
         }
         let run = self.runs.entry((source.clone(), stamp.epoch)).or_default();
         run.highest = run.highest.max(seq);
+        run.carrier = carrier;
         if let Some((first, span)) = run.spans.range_mut(..=seq).next_back() {
             if seq <= span.last {
                 return true;
@@ -137,6 +142,13 @@ impl ArchiveIndex {
         Some(stored)
     }
 
+    /// Where the messages of a run carry their stamps; the default when nothing is stored of it.
+    #[must_use]
+    pub fn carrier(&self, source: &SourceName, epoch: u64) -> Carrier {
+        let run = self.runs.get(&(source.clone(), epoch));
+        run.map_or_else(Carrier::default, |run| run.carrier)
+    }
+
     /// The highest number stored of a run; `None` when nothing is.
     #[must_use]
     pub fn highest(&self, source: &SourceName, epoch: u64) -> Option<u64> {
@@ -185,7 +197,8 @@ mod tests {
         let mut index = ArchiveIndex::new(spans_max);
         for (source, seq, place) in stamps {
             let text = format!("{source}.7.{seq}");
-            assert!(index.insert(&Stamp::parse(text.as_bytes()).unwrap(), *place));
+            let stamp = Stamp::parse(text.as_bytes()).unwrap();
+            assert!(index.insert(&stamp, Carrier::Token, *place));
         }
         index
     }
@@ -243,7 +256,13 @@ mod tests {
         assert_eq!(find(&index, "a", "1-2", 9).unwrap().gone.to_text(), b"1");
         assert_eq!(index.lowest(&SourceName::new("a").unwrap(), 7), Some(2));
         assert_eq!(index.highest(&SourceName::new("a").unwrap(), 7), Some(2));
-        assert!(!index.insert(&Stamp::parse(b"a.7.0").unwrap(), 9));
+        let zero = Stamp::parse(b"a.7.0").unwrap();
+        assert!(!index.insert(&zero, Carrier::Token, 9));
+        let carrier = |name: &str| index.carrier(&SourceName::new(name).unwrap(), 7);
+        assert_eq!(
+            (carrier("a"), carrier("z")),
+            (Carrier::Token, Carrier::Header)
+        );
         index.clear();
         assert_eq!(find(&index, "a", "2", 9), None);
     }

@@ -110,9 +110,9 @@ impl Bucket {
     }
 }
 
-/// What one source has spent, in all and for each requester.
+/// What one source, or one archive, has spent, in all and for each requester.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limits: RepairLimits,
     source: Bucket,
     requesters: Recent<Bucket>,
@@ -120,7 +120,7 @@ pub(super) struct Budget {
 
 /// Whether an answer may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Granted,
     /// Not for so long.
     Later(Duration),
@@ -129,7 +129,7 @@ pub(super) enum Verdict {
 }
 
 impl Budget {
-    pub(super) fn new(limits: RepairLimits, seed: u64) -> Self {
+    pub(crate) fn new(limits: RepairLimits, seed: u64) -> Self {
         Self {
             limits,
             source: Bucket::new(limits.source),
@@ -138,7 +138,7 @@ impl Budget {
     }
 
     /// Says whether `requester` may be answered; `client_due` is when the client may answer at all.
-    pub(super) fn ask(&self, now: Duration, requester: &str, client_due: Duration) -> Verdict {
+    pub(crate) fn ask(&self, now: Duration, requester: &str, client_due: Duration) -> Verdict {
         let due = self.requester(requester).due();
         let due = due.max(self.source.due()).max(client_due);
         let wait = due.saturating_sub(now);
@@ -151,7 +151,7 @@ impl Budget {
         }
     }
 
-    pub(super) fn spend(&mut self, now: Duration, requester: &str, bytes: usize) {
+    pub(crate) fn spend(&mut self, now: Duration, requester: &str, bytes: usize) {
         self.source.spend(now, bytes);
         let mut bucket = self.requester(requester);
         bucket.spend(now, bytes);

@@ -76,6 +76,15 @@ impl ControlSubjects {
         Subject::new(&format!("{}.NM.{source}", self.prefix.as_str()))
     }
 
+    /// Where an archive is asked for what a run of a source has sent: `_SEQ.AR.<source>.<epoch>`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`] never occurs for a valid name.
+    pub fn archive(&self, source: &SourceName, epoch: u64) -> Result<Subject, SubjectError> {
+        Subject::new(&format!("{}.AR.{source}.{epoch}", self.prefix.as_str()))
+    }
+
     /// Where archives listen for repair requests to any source: `_SEQ.AR.*.*`, its name and epoch.
     ///
     /// # Errors

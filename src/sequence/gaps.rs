@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::event::Cause;
+use super::event::{Cause, LossReason};
 use super::ranges::width;
 
 /// Eight bytes while nothing is missing.
@@ -32,6 +32,24 @@ pub(super) struct Gap {
     /// Its messages came, and there was no room to hold them.
     is_local: bool,
     pub(super) cause: Cause,
+    /// Why an archive is asked for it, not the source.
+    pub(super) handed: Option<Handed>,
+}
+
+/// Why an archive is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Handed {
+    /// What is told when the archive has none of it either.
+    pub(super) reason: LossReason,
+    /// Whether the source will not be asked again.
+    pub(super) is_final: bool,
+}
+
+impl Gap {
+    /// Whether only an archive can still have it.
+    pub(super) fn is_final(&self) -> bool {
+        self.handed.is_some_and(|handed| handed.is_final)
+    }
 }
 
 impl Gaps {
@@ -45,6 +63,7 @@ impl Gaps {
             && last.get().cause == cause
             && !last.get().is_local
             && last.get().gone_due.is_none()
+            && last.get().handed.is_none()
         {
             last.get_mut().to = to;
             return;
@@ -59,6 +78,7 @@ impl Gaps {
                 gone_due: None,
                 is_local: false,
                 cause,
+                handed: None,
             },
         );
     }
@@ -72,6 +92,7 @@ impl Gaps {
         if let Some((_, gap)) = missing.by_start.range_mut(..seq).next_back()
             && gap.is_local
             && gap.gone_due.is_none()
+            && gap.handed.is_none()
             && gap.to.saturating_add(1) == seq
         {
             gap.to = seq;
@@ -88,6 +109,7 @@ impl Gaps {
                 gone_due: None,
                 is_local: true,
                 cause: Cause::DroppedHere,
+                handed: None,
             },
         );
     }
@@ -116,6 +138,61 @@ impl Gaps {
         }
         if missing.by_start.is_empty() {
             self.0 = None;
+        }
+    }
+
+    /// An archive is asked for what is missing within `from` to `to`, as far as it is not asked for
+    /// good already. What is handed on for good waits anew.
+    pub(super) fn hand_on(&mut self, from: u64, to: u64, now: Duration, handed: Handed) {
+        let parts = self.within(from, to);
+        let Some(missing) = &mut self.0 else {
+            return;
+        };
+        for (start, from, to) in parts {
+            let by_start = &mut missing.by_start;
+            let Some(gap) = by_start.remove(&start) else {
+                continue;
+            };
+            let (from, to, handed) = if gap.is_final() {
+                (gap.from, gap.to, gap.handed)
+            } else {
+                (from, to, Some(handed))
+            };
+            let is_new = handed != gap.handed;
+            let is_anew = is_new && handed.is_some_and(|handed| handed.is_final);
+            if gap.from < from {
+                let to = from.saturating_sub(1);
+                by_start.insert(gap.from, Gap { to, ..gap });
+            }
+            if to < gap.to {
+                let from = to.saturating_add(1);
+                by_start.insert(from, Gap { from, ..gap });
+            }
+            by_start.insert(
+                from,
+                Gap {
+                    from,
+                    to,
+                    due: if is_new { now } else { gap.due },
+                    born: if is_anew { now } else { gap.born },
+                    gone_due: gap.gone_due.filter(|_| !is_new),
+                    handed,
+                    ..gap
+                },
+            );
+        }
+    }
+
+    /// The source is asked again for what lies within `from` to `to`, where it was not given up.
+    pub(super) fn take_back(&mut self, from: u64, to: u64) {
+        let parts = self.within(from, to);
+        let Some(missing) = &mut self.0 else {
+            return;
+        };
+        for (start, ..) in parts {
+            if let Some(gap) = missing.by_start.get_mut(&start) {
+                gap.handed = gap.handed.filter(|handed| handed.is_final);
+            }
         }
     }
 
@@ -194,6 +271,13 @@ impl Gaps {
     /// Returns true when some number within `from` to `to` is missing.
     pub(super) fn touches(&self, from: u64, to: u64) -> bool {
         self.holding(from).is_some() || self.range(from, to).next().is_some()
+    }
+
+    /// Returns true when the source is to be asked for some number within `from` to `to`.
+    pub(super) fn awaits_source(&self, from: u64, to: u64) -> bool {
+        let first = self.holding(from).unwrap_or(from);
+        self.range(first, to.max(first))
+            .any(|gap| gap.handed.is_none())
     }
 
     /// How many numbers are missing directly up to `to`.

@@ -48,6 +48,8 @@ mod table;
 pub use archive::{ArchiveIndex, Stored};
 pub use bare::{BareChecker, BareStatistics, BareVerdict};
 pub use budget::{Bucket, Rate, RepairLimits};
+#[cfg(feature = "jetstream")]
+pub(crate) use budget::{Budget, Verdict};
 pub use carrier::{Carried, Carrier, Dressed, Wardrobe, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
 pub use control::{ControlSubjects, DEFAULT_PREFIX};
@@ -69,11 +71,11 @@ pub use repair::{
 };
 pub use retention::{RetentionLimits, RetentionOverflow};
 pub use rhythm::HeartbeatOptions;
-#[cfg(feature = "jetstream")]
-pub(crate) use sender::read_request;
 pub use sender::{
     Allowance, Outgoing, Reply, ReplyBody, ReplyStatus, Sender, SenderOptions, SenderStatistics,
 };
+#[cfg(feature = "jetstream")]
+pub(crate) use sender::{read_request, requester_of};
 pub use source::{SourceName, SourceNameError};
 pub use stamp::{STAMP_HEADER, Stamp};
 pub use statistics::LineStatistics;

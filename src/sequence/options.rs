@@ -48,6 +48,11 @@ pub struct ReceiverOptions {
     pub path_change_time: Duration,
     /// Connected time without any number won back, after which a gap is lost. Default 5 s.
     pub gap_timeout: Duration,
+    /// Whether an archive is asked for what a source no longer has, or when it is gone: at its own
+    /// subjects, before anything is lost, for as long again as the gap timeout. Without an archive
+    /// that serves the source each loss is told later: by half a second where nobody answers for
+    /// one, by that time where one answers that has not stored the source. Default false.
+    pub archive: bool,
     /// Time after which a source that is not heard is forgotten, unless it has gaps.
     /// Default 10 min.
     pub idle_time: Duration,
@@ -83,6 +88,7 @@ impl ReceiverOptions {
             settle_time: Duration::from_millis(50),
             path_change_time: Duration::from_secs(2),
             gap_timeout: Duration::from_secs(5),
+            archive: false,
             idle_time: Duration::from_secs(600),
             sources_max: 65_536,
             gaps_max: 16_384,
@@ -91,6 +97,11 @@ impl ReceiverOptions {
             hold_bytes_max: 4 << 20,
             hold_bytes_total_max: 64 << 20,
         }
+    }
+
+    /// Whether archives are asked.
+    pub(super) fn asks_archives(&self) -> bool {
+        self.archive && self.delivery != Delivery::DetectOnly
     }
 
     /// Whether everything within `scope` comes to the subscription.

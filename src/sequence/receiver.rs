@@ -8,7 +8,7 @@ use crate::jitter::Jitter;
 use super::defect::Defect;
 use super::event::{Event, Lacking};
 use super::heartbeat::{Heartbeat, Prior};
-use super::line::{Arrived, Line, Load, Marks, SCATTER_TIME, Surroundings};
+use super::line::{Arrived, Line, Load, Marks, SCATTER_TIME, Surroundings, is_of_archive};
 use super::nanos::Nanos;
 pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
 use super::ranges::Ranges;
@@ -45,6 +45,8 @@ pub struct Request {
     pub epoch: u64,
     /// What to ask.
     pub kind: RequestKind,
+    /// Whether an archive is to be asked, not the source: see [`ReceiverOptions::archive`].
+    pub is_for_archive: bool,
 }
 
 /// What is asked of a source.
@@ -147,6 +149,7 @@ impl<M: Weight> Receiver<M> {
                 seq,
                 prev,
                 is_repaired: false,
+                is_archived: false,
             };
             return self.take(now, line, &arrived, message);
         }
@@ -163,6 +166,7 @@ impl<M: Weight> Receiver<M> {
                 seq: stamp.seq,
                 prev: stamp.prev,
                 is_repaired: false,
+                is_archived: false,
             };
             self.take(now, line, &arrived, message);
         }
@@ -207,13 +211,14 @@ impl<M: Weight> Receiver<M> {
 
     /// Takes a message that came in answer to a request of `line`.
     pub fn handle_repair(&mut self, now: Duration, line: u64, stamp: &[u8], message: M) {
-        let (line, _) = split(line);
+        let (line, number) = split(line);
         match Stamp::parse(stamp).filter(|stamp| stamp.seq > 0 && self.is_of(line, stamp)) {
             Some(stamp) => {
                 let arrived = Arrived {
                     seq: stamp.seq,
                     prev: stamp.prev,
                     is_repaired: true,
+                    is_archived: is_of_archive(number),
                 };
                 self.take(now, line, &arrived, message);
             }
@@ -231,8 +236,10 @@ impl<M: Weight> Receiver<M> {
 
     /// The server says that nobody listens to requests of `line`.
     pub fn handle_no_responders(&mut self, now: Duration, line: u64) {
-        let (line, _) = split(line);
-        self.with(now, line, Line::handle_no_responders);
+        let (line, number) = split(line);
+        self.with(now, line, |line, around| {
+            line.handle_no_responders(around, number)
+        });
     }
 
     /// The server has taken the subscription: runs that begin later are owed whole, even when
@@ -356,6 +363,7 @@ impl<M: Weight> Receiver<M> {
                     source: line.source().clone(),
                     epoch: line.epoch(),
                     kind,
+                    is_for_archive: is_of_archive(number),
                 })
             });
             if let Some(Some(request)) = request {
@@ -599,7 +607,13 @@ impl<M: Weight> Receiver<M> {
                 line.is_silent = true;
                 let (source, epoch) = (line.source().clone(), line.epoch());
                 self.events.push_back(Event::SourceSilent { source, epoch });
+                if self.options.asks_archives() {
+                    self.with(now, id, |line, around| line.probe_archive(around));
+                }
             }
+            let Some((line, _)) = self.table.get_mut(id) else {
+                continue;
+            };
             let is_idle = now >= line.heard().saturating_add(self.options.idle_time);
             if is_idle
                 && let Some((is_undecided, heard)) = self.rank(id)

@@ -160,6 +160,20 @@ impl Story {
         self.end_with(line, 204, &[("Seq-Gone", gone)])
     }
 
+    /// The messages and the end that answer the last request for messages, which lacks `gone`.
+    pub(super) fn answered(&mut self, seqs: &[u64], lead: u64, gone: &str) -> &mut Self {
+        let lead = format!("a.7.{lead}");
+        let headers = [("Seq", lead.as_str()), ("Seq-Gone", gone)];
+        let asked = self.asked;
+        self.repair(asked, seqs).end_with(asked, 204, &headers)
+    }
+
+    /// Nobody listens where the last request for messages went.
+    pub(super) fn nobody(&mut self) -> &mut Self {
+        self.receiver.handle_no_responders(self.now, self.asked);
+        self
+    }
+
     /// An end with these headers, but for those without a value.
     pub(super) fn end_with(&mut self, line: u64, code: u16, headers: &[(&str, &str)]) -> &mut Self {
         let header = |name: &str| {
@@ -184,7 +198,12 @@ impl Story {
         if matches!(request.kind, RequestKind::Messages(_)) {
             self.asked = request.line;
         }
-        Some(String::from_utf8(request.kind.to_payload()).unwrap())
+        let text = String::from_utf8(request.kind.to_payload()).unwrap();
+        Some(if request.is_for_archive {
+            format!("archive {text}")
+        } else {
+            text
+        })
     }
 
     /// Events as words: `1` delivered, `r2` repaired, `gap3-4`, `lost5-6:why`, others by name.

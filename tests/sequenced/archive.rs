@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use natseq::client::{Client, Publication, connect};
-use natseq::jetstream::{Archive, ArchiveError, ArchiveOptions};
-use natseq::sequence::{Ranges, RetentionLimits, RetentionOverflow, Stamp};
-use natseq::wire::{Headers, Message};
-use tokio::time::timeout;
+use std::time::Duration;
 
-use crate::account::source;
+use natseq::client::{Client, Event as ClientEvent, Publication, connect};
+use natseq::jetstream::{Archive, ArchiveError, ArchiveOptions};
+use natseq::sequence::{Carrier, Ranges, Rate, RetentionLimits, RetentionOverflow, Stamp};
+use natseq::wire::{Headers, Message};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::account::{Account, LINGER_MAX, hear, publish, source};
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::{Folder, PATIENCE, RealServer, ServerBinary, servers};
 
 /// The stream lacks a fifth; the rest is given out again as it was published, and what it lacks is said to be gone.
@@ -103,6 +106,154 @@ async fn an_archive_gives_out_what_the_stream_captured() {
     }
 }
 
+/// What a receiver has missed is with the archive alone: the source retains ten messages, or died.
+#[tokio::test]
+async fn a_receiver_wins_back_from_an_archive_what_its_source_cannot_send() {
+    for binary in servers("asked of an archive") {
+        for (carrier, dies) in [
+            (Carrier::Header, false),
+            (Carrier::Header, true),
+            (Carrier::Token, true),
+        ] {
+            let what = format!("{carrier:?}, dies: {dies}, on {}", binary.version);
+            let (server, _folder) = lossy(&binary);
+            let client = connect(&server.url()).await.unwrap();
+            create_stream(&client, true).await;
+            let archive = ArchiveOptions::new("S");
+            let mut archive = Archive::start(&client, archive).await.unwrap();
+            let serving = tokio::spawn(async move {
+                archive.run().await;
+                archive.statistics()
+            });
+            let proxy = Proxy::start(server.address(), 1);
+            let receiving = connect(&proxy.url()).await.unwrap();
+            let builder = receiving.sequenced_subscriber("d.*").unwrap();
+            let mut sub = builder.carrier(carrier).archive(true).start().unwrap();
+            receiving.flush().await.unwrap();
+            let way_out = Proxy::start(server.address(), 1);
+            let publishing = connect(&way_out.url()).await.unwrap();
+            let builder = source(&publishing, "d.*", "dead").carrier(carrier);
+            let builder = builder.overflow(RetentionOverflow::Evict);
+            let publisher = builder.retention(SHORT).start().unwrap();
+            let mut account = Account::default();
+            publish(&publisher, "d.y", 1..=1).await;
+            hear(&mut sub, &mut account, |account| account.decided() == 1).await;
+            // A hundred are missed while the receiver is away, and then nobody tells of them.
+            let mut events = receiving.events();
+            proxy.refuse(true);
+            proxy.cut(Cut::Reset);
+            publish(&publisher, "d.y", 2..=101).await;
+            publishing.flush().await.unwrap();
+            if dies {
+                way_out.refuse(true);
+                way_out.cut(Cut::Reset);
+            }
+            proxy.refuse(false);
+            while !matches!(
+                timeout(PATIENCE, events.next()).await.unwrap().unwrap(),
+                ClientEvent::Connected { .. }
+            ) {}
+            hear(&mut sub, &mut account, |account| account.decided() == 101).await;
+            account.assert_whole(101);
+            let sum = account.sum();
+            assert_eq!((sum.lost, sum.repaired), (0, 100), "{sum:?}, {what}");
+            drop(publisher);
+            receiving.close().await;
+            client.close().await;
+            let statistics = serving.await.unwrap();
+            // One to learn that there are any, where the source does not tell.
+            let from_archive = if dies { 101 } else { 90 };
+            assert_eq!(statistics.repairs, from_archive, "{statistics:?}, {what}");
+        }
+    }
+}
+
+/// Nobody serves an archive: what is missing is lost all the same, and nobody waits for long.
+#[tokio::test]
+async fn without_an_archive_what_was_forgotten_is_lost_in_half_a_second() {
+    for binary in servers("no archive there") {
+        let (server, _folder) = lossy(&binary);
+        let client = connect(&server.url()).await.unwrap();
+        let builder = client.sequenced_subscriber("d.x").unwrap();
+        let mut sub = builder.archive(true).start().unwrap();
+        client.flush().await.unwrap();
+        let builder = source(&client, "d.x", "short");
+        let builder = builder.overflow(RetentionOverflow::Evict);
+        let publisher = builder.retention(SHORT).start().unwrap();
+        publish(&publisher, "d.x", 1..=1_000).await;
+        let closing = tokio::spawn(publisher.close());
+        let mut account = Account::default();
+        let began = Instant::now();
+        hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+        account.assert_whole(1_000);
+        let took = began.elapsed();
+        assert!(
+            took < Duration::from_secs(4),
+            "{took:?} on {}",
+            binary.version
+        );
+        let sum = account.sum();
+        assert!(sum.lost > 100, "{sum:?} on {}", binary.version);
+        timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+        client.close().await;
+    }
+}
+
+/// A requester gets so many bytes at once, and is told when to ask for more.
+#[tokio::test]
+async fn an_archive_sends_no_more_than_its_budget() {
+    for binary in servers("an archive's budget") {
+        let (server, _folder) = lossy(&binary);
+        let client = connect(&server.url()).await.unwrap();
+        create_stream(&client, true).await;
+        let publisher = source(&client, "d.*", "dead").start().unwrap();
+        let filler = "x".repeat(1_000);
+        for _ in 0..100 {
+            publisher.publish("d.y", filler.clone()).await.unwrap();
+        }
+        let asked = format!("_SEQ.AR.dead.{}", publisher.epoch());
+        let mut options = ArchiveOptions::new("S");
+        options.repairs.requester = Rate {
+            bytes_per_second: 20_000,
+            burst_bytes: 10_000,
+        };
+        let mut archive = Archive::start(&client, options).await.unwrap();
+        let serving = tokio::spawn(async move {
+            archive.run().await;
+            archive.statistics()
+        });
+        let began = Instant::now();
+        let (mut messages, mut delays) = (0_u64, 0);
+        while messages < 60 {
+            let from = messages + 1;
+            for message in ask(&client, &asked, &format!("{from}-100")).await {
+                if message.status().is_none() {
+                    messages += 1;
+                    continue;
+                }
+                let retry = message.headers().unwrap().first("Seq-Retry");
+                if let Some(retry) = retry {
+                    delays += 1;
+                    let millis = String::from_utf8_lossy(retry).parse().unwrap();
+                    sleep(Duration::from_millis(millis)).await;
+                }
+            }
+        }
+        let took = began.elapsed();
+        // 60,000 bytes, of which 10,000 at once and 16 messages more than that.
+        assert!(
+            took > Duration::from_millis(1_500),
+            "{took:?} on {}",
+            binary.version
+        );
+        assert!(delays > 1, "{delays} on {}", binary.version);
+        drop(publisher);
+        client.close().await;
+        let statistics = serving.await.unwrap();
+        assert_eq!(statistics.delayed_requests, delays, "{statistics:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_cannot_be_an_archive_is_refused() {
     for binary in servers("no archive") {
@@ -175,3 +326,9 @@ fn lossy(binary: &ServerBinary) -> (RealServer, Folder) {
 }
 
 const COUNT: u64 = 2_000;
+
+const SHORT: RetentionLimits = RetentionLimits {
+    messages_max: 10,
+    bytes_max: 1 << 20,
+    age_max: Duration::from_secs(60),
+};

@@ -94,6 +94,15 @@ impl SequencedSubscriberBuilder {
         self
     }
 
+    /// Whether an archive is asked before anything is lost, such as `natseq archive` or
+    /// `jetstream::Archive`: see [`ReceiverOptions::archive`].
+    /// Default false: where there is none, each loss would be told later for nothing.
+    #[must_use]
+    pub const fn archive(mut self, asks: bool) -> Self {
+        self.options.archive = asks;
+        self
+    }
+
     /// Changes the receiver's bounds and times.
     #[must_use]
     pub fn options(mut self, change: impl FnOnce(&mut ReceiverOptions)) -> Self {
@@ -394,7 +403,12 @@ impl SequencedSubscriber {
                 continue;
             }
             let reply = format!("{}.{}", self.inbox, request.line);
-            let subject = self.subjects.repair(&request.source, request.epoch);
+            let (source, epoch) = (&request.source, request.epoch);
+            let subject = if request.is_for_archive {
+                self.subjects.archive(source, epoch)
+            } else {
+                self.subjects.repair(source, epoch)
+            };
             let Ok(subject) = subject else {
                 continue;
             };

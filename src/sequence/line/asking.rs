@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::archive::{Archives, OF_ARCHIVE, is_of_archive};
 use super::{Line, Surroundings};
 use crate::jitter::Jitter;
 use crate::sequence::event::{Event, LossReason};
@@ -27,6 +28,8 @@ pub(super) const NOBODY_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const NOBODY_MAX: u32 = 2;
 /// "That run is over" this often in a row, and nobody has what it sent.
 const WRONG_EPOCHS_MAX: u32 = 4;
+/// The last number of a request before the first is used again.
+const NUMBER_LAST: u8 = OF_ARCHIVE - 1;
 /// The longest pause between questions for the source's scope.
 const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The same while numbers are missing: they are asked for only once the scope is known.
@@ -44,10 +47,13 @@ pub(super) struct Asking {
     pub(super) question: Option<Question>,
     /// When a message was won back last.
     pub(super) progress: Duration,
+    /// What matters of archives.
+    pub(super) archives: Archives,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
+    /// See [`is_of_archive`].
     pub(super) number: u8,
     pub(super) ranges: Ranges,
     pub(super) at: Duration,
@@ -88,7 +94,7 @@ impl Asking {
 
     /// `base`, twice that after something fruitless, and scattered. More patience would leave too
     /// few attempts within the gap timeout on a bad path.
-    fn pause(&self, jitter: &mut Jitter, base: Duration) -> Duration {
+    pub(super) fn pause(&self, jitter: &mut Jitter, base: Duration) -> Duration {
         let doubled = base.saturating_mul(1 << self.fruitless.min(1));
         doubled.mul_f64(0.75 + 0.5 * jitter.unit())
     }
@@ -130,6 +136,9 @@ impl<M: Weight> Line<M> {
         end: &RepairEnd,
     ) {
         let now = around.now;
+        if is_of_archive(number) {
+            return self.handle_archive_end(around, number, end);
+        }
         if end.status == ReplyStatus::WrongEpoch {
             return self.handle_wrong_epoch(around, number);
         }
@@ -153,7 +162,7 @@ impl<M: Weight> Line<M> {
             let is_missing = asked
                 .ranges
                 .iter()
-                .any(|(from, to)| self.gaps.touches(from, to));
+                .any(|(from, to)| self.gaps.awaits_source(from, to));
             let asking = self.asking_mut();
             if asked.has_won {
                 asking.fruitless = 0;
@@ -188,7 +197,7 @@ impl<M: Weight> Line<M> {
         asking.nobody = asking.nobody.saturating_add(1);
         asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
         if asking.nobody >= WRONG_EPOCHS_MAX {
-            self.lose(around, 0, u64::MAX, LossReason::SourceGone);
+            self.give_up_source(around, 0, u64::MAX, LossReason::SourceGone);
         }
         self.tell_end(around);
     }
@@ -201,7 +210,7 @@ impl<M: Weight> Line<M> {
                 let due = around.now.saturating_add(around.options.settle_time);
                 self.gaps.doom(from, to, due);
             } else {
-                self.lose(around, from, to, LossReason::NotRetained);
+                self.give_up_source(around, from, to, LossReason::NotRetained);
             }
         }
     }
@@ -234,14 +243,22 @@ impl<M: Weight> Line<M> {
         self.release(around);
     }
 
-    /// Nobody listens where the source takes requests.
-    pub(in crate::sequence) fn handle_no_responders(&mut self, around: &mut Surroundings<'_, M>) {
+    /// Nobody listens where the source, or an archive, takes requests.
+    pub(in crate::sequence) fn handle_no_responders(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        number: u8,
+    ) {
+        if is_of_archive(number) {
+            return self.handle_no_archive(around, number);
+        }
         let has_gaps = !self.gaps.is_empty();
         let asking = self.asking_mut();
         asking.nobody = asking.nobody.saturating_add(1);
         if asking.asked.take().is_some() {
             // The source may be between two connections; whether it is gone, time will tell.
             asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
+            self.ask_archive_meanwhile(around);
         } else if asking.nobody >= NOBODY_MAX && !has_gaps {
             asking.question = None;
             self.fix_base(around, self.base);
@@ -274,31 +291,68 @@ impl<M: Weight> Line<M> {
             question.due = now.saturating_add(question.pause);
             question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
         }
-        let number = self.next_number();
+        let number = self.next_number(false);
         self.note_question(number, now);
         Some(number)
     }
 
-    /// The numbers to ask for now, and the number of the request.
+    /// The numbers to ask for now, and the number of the request: of an archive, or of the source.
     pub(in crate::sequence) fn take_request(
         &mut self,
         around: &mut Surroundings<'_, M>,
     ) -> Option<(u8, Ranges)> {
         let now = around.now;
-        if !self.coverage.has_claims() || self.gaps.is_empty() {
+        let probe = self.probe(around);
+        if !self.coverage.has_claims() || self.gaps.is_empty() && probe.is_none() {
             return None;
         }
         let asking = self.asking_mut();
         if asking.asked.is_some() || now < asking.ask_after {
             return None;
         }
+        // One after the other: neither keeps the other waiting.
+        let mut of_archive = around.options.asks_archives() && !asking.archives.was_last;
+        let mut ranges = self.due_ranges(now, of_archive);
+        if ranges.is_empty() && around.options.asks_archives() {
+            of_archive = !of_archive;
+            ranges = self.due_ranges(now, of_archive);
+        }
+        if ranges.is_empty() {
+            let next = probe?;
+            of_archive = true;
+            ranges.push(next, next);
+        }
+        let number = self.next_number(of_archive);
+        let answer_time = self.answer_time.get();
+        let asking = self.asking_mut();
+        let patience = if of_archive {
+            asking.archives.was_last = true;
+            asking.archives.has_probe = false;
+            ANSWER_TIME_MAX
+        } else {
+            asking.archives.was_last = false;
+            answer_time
+        };
+        let due = now.saturating_add(asking.pause(around.jitter, patience));
+        asking.asked = Some(Asked {
+            number,
+            ranges: ranges.clone(),
+            at: now,
+            due,
+            has_won: false,
+        });
+        Some((number, ranges))
+    }
+
+    /// What is to be asked of the source now, or of an archive.
+    fn due_ranges(&self, now: Duration, of_archive: bool) -> Ranges {
         let mut ranges = Ranges::new();
         let mut text_len = 0_usize;
         for gap in self.gaps.iter() {
             if gap.due > now || ranges.len() >= REQUEST_RANGES_MAX {
                 break;
             }
-            if gap.gone_due.is_some() {
+            if gap.gone_due.is_some() || gap.handed.is_some() != of_archive {
                 continue;
             }
             // Two numbers, a dash and a comma.
@@ -312,21 +366,7 @@ impl<M: Weight> Line<M> {
             // Repairs come in ascending order, so even a full hold has use for the first.
             ranges.push(gap.from, gap.to);
         }
-        if ranges.is_empty() {
-            return None;
-        }
-        let number = self.next_number();
-        let answer_time = self.answer_time.get();
-        let asking = self.asking_mut();
-        let due = now.saturating_add(asking.pause(around.jitter, answer_time));
-        asking.asked = Some(Asked {
-            number,
-            ranges: ranges.clone(),
-            at: now,
-            due,
-            has_won: false,
-        });
-        Some((number, ranges))
+        ranges
     }
 
     /// When to look at this line again.
@@ -352,7 +392,9 @@ impl<M: Weight> Line<M> {
             }
         });
         let join = self.joining_until();
-        [question, doomed, gap, join].into_iter().flatten().min()
+        let probe = self.probe_due();
+        let times = [question, doomed, gap, join, probe];
+        times.into_iter().flatten().min()
     }
 
     /// When waiting for a gap ends: counted from the last message that was won back.
@@ -364,9 +406,16 @@ impl<M: Weight> Line<M> {
     }
 
     /// The number of the next request; zero is none.
-    fn next_number(&mut self) -> u8 {
-        self.request_number = self.request_number.checked_add(1).unwrap_or(1);
-        self.request_number
+    fn next_number(&mut self, of_archive: bool) -> u8 {
+        self.request_number = match self.request_number {
+            last @ ..NUMBER_LAST => last.saturating_add(1),
+            NUMBER_LAST.. => 1,
+        };
+        if of_archive {
+            self.request_number | OF_ARCHIVE
+        } else {
+            self.request_number
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //!         gaps: ascending, disjoint, the oldest first
 //! ```
 
+mod archive;
 mod asking;
 mod baseline;
 mod chains;
@@ -28,6 +29,7 @@ use super::receiver::{Delivery, ReceiverOptions, Weight};
 use super::source::SourceName;
 use super::statistics::{Counts, LineStatistics};
 
+pub(super) use self::archive::is_of_archive;
 use self::asking::{ANSWER_TIME_MIN, Asking, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question};
 use self::baseline::Join;
 pub use self::baseline::Start;
@@ -100,6 +102,8 @@ pub(super) struct Arrived {
     /// The number before it on its subject, where it says so.
     pub(super) prev: Option<u64>,
     pub(super) is_repaired: bool,
+    /// Whether the repair came from an archive: then the source was not heard.
+    pub(super) is_archived: bool,
 }
 
 /// Small while nothing is wrong: what is seldom needed is in boxes.
@@ -194,7 +198,7 @@ impl<M: Weight> Line<M> {
 
     /// Whether anything waits for time or for an answer.
     pub(super) fn is_active(&self) -> bool {
-        !self.gaps.is_empty() || self.question().is_some()
+        !self.gaps.is_empty() || self.question().is_some() || self.is_probing()
     }
 
     /// Whether nothing waits, not even for what was asked.
@@ -293,7 +297,9 @@ impl<M: Weight> Line<M> {
         arrived: &Arrived,
         message: M,
     ) -> bool {
-        self.hear(around.now);
+        if !arrived.is_archived {
+            self.hear(around.now);
+        }
         if self.coverage.is_part() {
             return self.handle_share(around, arrived, message);
         }
@@ -369,7 +375,10 @@ impl<M: Weight> Line<M> {
             self.advance(around, lead, Cause::Unknown);
             self.end = Some(lead);
         }
-        self.is_superseded = true;
+        if !self.is_superseded {
+            self.is_superseded = true;
+            self.probe_archive(around);
+        }
         self.tell_end(around);
     }
 
@@ -385,10 +394,10 @@ impl<M: Weight> Line<M> {
             self.fix_base(around, self.base);
         }
         for (from, to) in self.gaps.take_doomed(now) {
-            self.lose(around, from, to, LossReason::NotRetained);
+            self.give_up_source(around, from, to, LossReason::NotRetained);
         }
         while let Some(gap) = self.gaps.first() {
-            let (from, to) = (gap.from, gap.to);
+            let (from, to, handed) = (gap.from, gap.to, gap.handed);
             let deadline = self.deadline(gap, around.options);
             let is_detected = around.options.delivery == Delivery::DetectOnly && now >= gap.due;
             if is_detected && self.coverage.has_claims() {
@@ -402,7 +411,16 @@ impl<M: Weight> Line<M> {
                 } else {
                     LossReason::Timeout
                 };
-                self.lose(around, from, to, reason);
+                match handed {
+                    Some(handed) if handed.is_final => {
+                        self.lose(around, from, to, handed.reason);
+                    }
+                    _ if around.options.asks_archives() => {
+                        self.give_up_source(around, from, to, reason);
+                        self.give_up_waiting(around, reason);
+                    }
+                    _ => self.lose(around, from, to, reason),
+                }
             } else if now >= deadline {
                 self.give_up_unverified(around);
             } else {

@@ -601,7 +601,7 @@ pub(crate) fn read_request(request: &[u8]) -> Option<Ranges> {
 }
 
 /// Whoever shares a reply subject up to the token behind the allowed prefix is one requester.
-fn requester_of<'a>(prefixes: &[String], to: &'a str) -> &'a str {
+pub(crate) fn requester_of<'a>(prefixes: &[String], to: &'a str) -> &'a str {
     let fitting = prefixes.iter().filter(|prefix| to.starts_with(*prefix));
     let prefix = fitting.map(String::len).max().unwrap_or_default();
     let token = to.get(prefix..).and_then(|rest| rest.find('.'));

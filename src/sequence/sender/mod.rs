@@ -31,6 +31,8 @@ use super::subjects::Subjects;
 
 #[cfg(feature = "jetstream")]
 pub(crate) use self::answering::read_request;
+#[cfg(feature = "jetstream")]
+pub(crate) use self::answering::requester_of;
 pub use self::answering::{Allowance, Reply, ReplyBody, ReplyStatus};
 use self::answering::{Pending, Repaired};
 use self::stamp_line::StampLine;
