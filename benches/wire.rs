@@ -27,8 +27,16 @@ const STREAM_BYTES: usize = 8 << 20;
 
 fn main() {
     for (name, bytes) in [("MSG 16 B", 16), ("MSG 128 B", 128), ("MSG 1 KiB", 1_024)] {
-        parse(name, &stream(|out| msg(out, bytes)));
+        parse(name, &stream(|out| msg(out, 7, bytes)));
     }
+    let mut subject = 0_usize;
+    parse(
+        "MSG 16 B, subjects in turn",
+        &stream(|out| {
+            subject = (subject + 1) % 10;
+            msg(out, subject, 16);
+        }),
+    );
     parse(
         "HMSG 16 B, Seq and one more header",
         &stream(|out| hmsg(out, 16)),
@@ -39,10 +47,10 @@ fn main() {
         &stream(|out| {
             turn += 1;
             match turn % 5 {
-                0 => msg(out, 16),
-                1 => msg(out, 128),
+                0 => msg(out, 7, 16),
+                1 => msg(out, 7, 128),
                 2 => hmsg(out, 16),
-                3 => msg(out, 1_024),
+                3 => msg(out, 7, 1_024),
                 _ => hmsg(out, 128),
             }
         }),
@@ -60,8 +68,8 @@ fn stream(mut one: impl FnMut(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-fn msg(out: &mut Vec<u8>, bytes: usize) {
-    out.extend_from_slice(format!("MSG orders.eu.7 12 {bytes}\r\n").as_bytes());
+fn msg(out: &mut Vec<u8>, subject: usize, bytes: usize) {
+    out.extend_from_slice(format!("MSG orders.eu.{subject} 12 {bytes}\r\n").as_bytes());
     out.extend_from_slice(&vec![b'x'; bytes]);
     out.extend_from_slice(b"\r\n");
 }

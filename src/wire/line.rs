@@ -14,9 +14,10 @@ pub(super) struct Line<'a> {
 }
 
 /// HMSG has the most arguments.
-const ARGUMENTS_MAX: usize = 5;
+pub(super) const ARGUMENTS_MAX: usize = 5;
 
 impl Line<'_> {
+    #[inline(always)]
     pub(super) const fn frame(&self, kind: OpKind, parts: Parts) -> Frame {
         Frame {
             kind,
@@ -28,13 +29,12 @@ impl Line<'_> {
         }
     }
 
-    #[inline]
     pub(super) fn read(&self, kind: OpKind) -> Result<Frame, FrameError> {
         match kind {
-            OpKind::Msg => self.read_msg(),
-            OpKind::Hmsg => self.read_hmsg(),
-            OpKind::Pub => self.read_pub(),
-            OpKind::Hpub => self.read_hpub(),
+            OpKind::Msg | OpKind::Hmsg | OpKind::Pub | OpKind::Hpub => {
+                let (arguments, count) = self.split(is_blank)?;
+                self.message(kind, arguments, count)
+            }
             OpKind::Sub => self.read_sub(),
             OpKind::Unsub => self.read_unsub(),
             OpKind::Info | OpKind::Connect => {
@@ -48,71 +48,34 @@ impl Line<'_> {
         }
     }
 
-    fn read_msg(&self) -> Result<Frame, FrameError> {
+    /// A message of these arguments; its body follows the line.
+    #[inline(always)]
+    pub(super) fn message(
+        &self,
+        kind: OpKind,
+        [a, b, c, d, e]: [Span; ARGUMENTS_MAX],
+        count: usize,
+    ) -> Result<Frame, FrameError> {
         let none = Span::default();
-        let (subject, sid, reply, size) = match self.split(is_blank)? {
-            ([subject, sid, size, ..], 3) => (subject, sid, none, size),
-            ([subject, sid, reply, size, ..], 4) => (subject, sid, reply, size),
+        let (subject, sid, reply, header_digits, size_digits) = match (kind, count) {
+            (OpKind::Msg, 3) => (a, b, none, none, c),
+            (OpKind::Msg, 4) => (a, b, c, none, d),
+            (OpKind::Hmsg, 4) => (a, b, none, c, d),
+            (OpKind::Hmsg, 5) => (a, b, c, d, e),
+            (OpKind::Pub, 2) => (a, none, none, none, b),
+            (OpKind::Pub, 3) => (a, none, b, none, c),
+            (OpKind::Hpub, 3) => (a, none, none, b, c),
+            (OpKind::Hpub, 4) => (a, none, b, c, d),
             _ => return Err(FrameError::ArgumentCount),
         };
         let parts = Parts {
             subject,
             reply,
             sid,
-            header_digits: none,
-            size_digits: size,
+            header_digits,
+            size_digits,
         };
-        self.with_body(OpKind::Msg, parts)
-    }
-
-    fn read_hmsg(&self) -> Result<Frame, FrameError> {
-        let (subject, sid, reply, header, size) = match self.split(is_blank)? {
-            ([subject, sid, header, size, _], 4) => (subject, sid, Span::default(), header, size),
-            ([subject, sid, reply, header, size], 5) => (subject, sid, reply, header, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid,
-            header_digits: header,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Hmsg, parts)
-    }
-
-    fn read_pub(&self) -> Result<Frame, FrameError> {
-        let none = Span::default();
-        let (subject, reply, size) = match self.split(is_blank)? {
-            ([subject, size, ..], 2) => (subject, none, size),
-            ([subject, reply, size, ..], 3) => (subject, reply, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid: none,
-            header_digits: none,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Pub, parts)
-    }
-
-    fn read_hpub(&self) -> Result<Frame, FrameError> {
-        let none = Span::default();
-        let (subject, reply, header, size) = match self.split(is_blank)? {
-            ([subject, header, size, ..], 3) => (subject, none, header, size),
-            ([subject, reply, header, size, _], 4) => (subject, reply, header, size),
-            _ => return Err(FrameError::ArgumentCount),
-        };
-        let parts = Parts {
-            subject,
-            reply,
-            sid: none,
-            header_digits: header,
-            size_digits: size,
-        };
-        self.with_body(OpKind::Hpub, parts)
+        self.with_body(kind, parts)
     }
 
     fn read_sub(&self) -> Result<Frame, FrameError> {
@@ -171,6 +134,7 @@ impl Line<'_> {
         )
     }
 
+    #[inline(always)]
     fn with_body(&self, kind: OpKind, parts: Parts) -> Result<Frame, FrameError> {
         let header_len = if matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
             self.size(parts.header_digits)?
@@ -190,6 +154,7 @@ impl Line<'_> {
     }
 
     /// Reads one to nine digits.
+    #[inline(always)]
     fn size(&self, digits: Span) -> Result<u32, FrameError> {
         let start = at(digits.start.saturating_sub(self.args_at));
         let end = at(digits.end.saturating_sub(self.args_at));

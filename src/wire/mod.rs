@@ -14,6 +14,7 @@ pub mod arbitrary;
 pub mod encode;
 mod error;
 mod frame;
+mod glance;
 #[cfg(feature = "json")]
 pub mod handshake;
 mod headers;

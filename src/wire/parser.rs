@@ -11,6 +11,7 @@ use memchr::memchr;
 
 use super::error::FrameError;
 use super::frame::{Frame, OpKind, Parts, at};
+use super::glance::{Memo, glance};
 use super::limits::Limits;
 use super::line::{Line, is_blank, offset};
 
@@ -52,10 +53,11 @@ pub struct Parser {
     stage: Stage,
     /// Up to here the search of the current stage has been.
     scanned: usize,
+    memo: Memo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Speaker {
+pub(super) enum Speaker {
     Server,
     Client,
 }
@@ -109,6 +111,7 @@ impl Parser {
             limits,
             stage: Stage::Word,
             scanned: 0,
+            memo: Memo::EMPTY,
         }
     }
 
@@ -120,6 +123,7 @@ impl Parser {
             limits,
             stage: Stage::Word,
             scanned: 0,
+            memo: Memo::EMPTY,
         }
     }
 
@@ -134,7 +138,7 @@ impl Parser {
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Step, FrameError> {
         if self.stage == Stage::Word
-            && let Some(frame) = self.whole_message(buffer)
+            && let Some(frame) = glance(self.speaker, &self.limits, &mut self.memo, buffer)
         {
             return Ok(Step::Frame(frame));
         }
@@ -154,9 +158,10 @@ impl Parser {
     /// Replaces the limits; a control line that has begun is held to the new ones.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.memo = Memo::EMPTY;
     }
 
-    #[inline]
+    #[inline(never)]
     fn advance(&mut self, buffer: &[u8]) -> Result<Step, FrameError> {
         let frame = match self.stage {
             Stage::Body(frame) => frame,
@@ -224,43 +229,6 @@ impl Parser {
                 Stage::Failed(error) => return Err(error),
             }
         }
-    }
-
-    /// The hot path: a plain message that is there as a whole. Anything else is left to the stages,
-    /// which give the same frame and tell errors.
-    #[inline]
-    fn whole_message(&self, buffer: &[u8]) -> Option<Frame> {
-        let (kind, args_at) = match (self.speaker, buffer.first_chunk()?) {
-            (Speaker::Server, b"MSG ") => (OpKind::Msg, 4),
-            (Speaker::Server, b"HMSG") if buffer.get(4) == Some(&b' ') => (OpKind::Hmsg, 5),
-            (Speaker::Client, b"PUB ") => (OpKind::Pub, 4),
-            (Speaker::Client, b"HPUB") if buffer.get(4) == Some(&b' ') => (OpKind::Hpub, 5),
-            _ => return None,
-        };
-        if !self.limits.allows_headers && matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
-            return None;
-        }
-        let args = buffer.get(args_at..)?;
-        let line_end = memchr(b'\n', args)?;
-        let args = args.get(..line_end)?.strip_suffix(b"\r")?;
-        if args.len() > self.limits.line_bytes_max
-            || args.first().is_none_or(|byte| is_blank(*byte))
-        {
-            return None;
-        }
-        let len = offset(args_at.checked_add(line_end)?.checked_add(1)?);
-        let frame = Line {
-            args,
-            args_at: offset(args_at),
-            len,
-        }
-        .read(kind)
-        .ok()?;
-        if at(frame.body_len) > self.limits.payload_bytes_max {
-            return None;
-        }
-        let end = frame.len();
-        (buffer.get(end.checked_sub(2)?..end)? == b"\r\n").then_some(frame)
     }
 
     fn find_word(&self, buffer: &[u8]) -> Result<Option<(OpKind, usize)>, FrameError> {
