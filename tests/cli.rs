@@ -12,6 +12,8 @@ mod support;
 
 use std::process::Command;
 
+use natseq::client::{Client, Publication};
+use natseq::wire::Headers;
 use serde_json::Value;
 use support::program::{Program, READY};
 use support::{Folder, PATIENCE, RealServer, server};
@@ -320,4 +322,65 @@ fn a_receiver_that_only_detects_fails_when_something_is_lost() {
             .all(|line| line.contains(r#""reason":"missing""#))
     );
     assert!(lost.count() > 0);
+}
+
+/// What is published here, word for word.
+async fn publish(client: &Client, subject: &str, stamp: &str, payload: &str) {
+    let mut headers = Headers::new();
+    headers.append("Seq", stamp).unwrap();
+    let publication = Publication::new(subject, payload.to_owned()).unwrap();
+    client.send(publication.headers(&headers)).await.unwrap();
+}
+
+/// That a run had no beginning which is owed is learned from two answers of a server, and is no event.
+#[tokio::test]
+async fn the_end_of_all_sources_is_noticed_although_nothing_is_told() {
+    let (_broker, address) = serve(&[]);
+    let arguments = ["sub", "d.x", "--sequenced", "--until-eos", "--stats", "-s"];
+    let sub = Program::start(natseq(&arguments).arg(&address), None);
+    sub.wait_for_error(READY);
+    let client = natseq::client::connect(&address).await.unwrap();
+    publish(&client, "d.x", "a.7.5", "x").await;
+    for (stamp, kind) in [("a.8.0", "hello"), ("a.8.0", "eos")] {
+        let body =
+            format!(r#"{{"v":1,"k":"{kind}","scope":"d.x","trail":1,"next":1000,"cg":1,"age":0}}"#);
+        publish(&client, "_SEQ.HB.d.x", stamp, &body).await;
+    }
+    client.flush().await.unwrap();
+    let finished = sub.finish(PATIENCE);
+    assert!(finished.status.success(), "{finished:?}");
+    let told = finished.errors.join("\n");
+    let figures = "1 expected = 1 delivered + 0 lost + 0 undecided + 0 unverifiable";
+    assert!(told.contains(figures), "{told}");
+    client.close().await;
+}
+
+#[test]
+fn a_subscription_that_is_refused_fails() {
+    let Some(binary) = server("a refused subscription", "2.15.1") else {
+        return;
+    };
+    let users = r#"authorization { users: [ { user: "u", password: "p", permissions: { subscribe: "a" } } ] }"#;
+    let server = RealServer::start(&binary, users);
+    let url = server.url_as("u:p");
+    for how in [&["sub", "b"][..], &["sub", "b", "--sequenced"]] {
+        let program = Program::start(natseq(how).args(["-s", &url]), None);
+        let finished = program.finish(PATIENCE);
+        assert!(!finished.status.success(), "{finished:?}");
+        let told = finished.errors.join("\n");
+        assert!(told.contains("Permissions Violation"), "{told}");
+    }
+}
+
+#[test]
+fn a_replayed_case_is_told_by_its_own_seed() {
+    let (_broker, address) = serve(&[]);
+    let folder = Folder::new();
+    let file = folder.path.join("case.json");
+    let case = r#"{"seed":77,"mutations":[],"input":"","pieces_base64":["UElORw0K"]}"#;
+    std::fs::write(&file, case).unwrap();
+    let mut command = natseq(&["fuzz", "--json", "-s", &address, "--replay"]);
+    let records = Program::start(command.arg(&file), None).succeed();
+    let summary: Value = serde_json::from_str(records.last().unwrap()).unwrap();
+    assert_eq!(summary["seed"], 77, "{summary}");
 }

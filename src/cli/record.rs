@@ -1,11 +1,15 @@
 //! What `natseq sub --json` prints: one object for each event, and the accounting at the end.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::sequence::{BareStatistics, LineStatistics};
+use crate::sequence::{BareStatistics, Cause, LineStatistics, LossReason};
+
+use super::text::grouped;
 
 /// One line of output.
 #[derive(Debug, Serialize)]
@@ -116,12 +120,17 @@ pub(super) struct Summary {
     /// Messages without a stamp.
     pub(super) unsequenced: u64,
     pub(super) bad_stamps: u64,
+    /// Heartbeats on the subject of another scope, which were not believed.
+    pub(super) misplaced_heartbeats: u64,
     /// Messages dropped here because this program was too slow.
     pub(super) dropped: u64,
     pub(super) sources: Vec<SourceSummary>,
     /// Lines of bare numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) lines: Vec<LineSummary>,
+    /// Whether people are told of each source, too.
+    #[serde(skip)]
+    pub(super) is_told_by_source: bool,
 }
 
 /// One run of one source.
@@ -140,8 +149,70 @@ pub(super) struct SourceSummary {
     undecided: u64,
     /// Numbers of which nothing proves that they were meant for us.
     unverifiable: u64,
+    /// All numbers owed: those delivered, lost, undecided and unverifiable.
+    expected: u64,
+    /// How often numbers were found missing.
+    gaps: u64,
+    /// Messages that came by themselves behind their successors.
+    late: u64,
+    /// Lost numbers by the reason for which they were given up.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    lost_for: BTreeMap<&'static str, u64>,
+    /// Lost numbers by what made them go missing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    lost_by: BTreeMap<&'static str, u64>,
+    /// Milliseconds until half of the repairs had come, and until 99 % had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair_p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair_p99_ms: Option<f64>,
     coverage: &'static str,
     ended: bool,
+}
+
+impl fmt::Display for SourceSummary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            epoch,
+            coverage,
+            ..
+        } = self;
+        writeln!(out, "{source}, epoch {epoch}, {coverage}:")?;
+        let [expected, delivered, lost] = [self.expected, self.delivered, self.lost].map(grouped);
+        let [undecided, unverifiable] = [self.undecided, self.unverifiable].map(grouped);
+        writeln!(
+            out,
+            "  {expected} expected = {delivered} delivered + {lost} lost + {undecided} undecided + \
+             {unverifiable} unverifiable"
+        )?;
+        let [gaps, repaired, late] = [self.gaps, self.repaired, self.late].map(grouped);
+        let duplicates = grouped(self.duplicates);
+        write!(
+            out,
+            "  {gaps} gaps, {repaired} repaired, {late} late, {duplicates} duplicates"
+        )?;
+        if let (Some(p50), Some(p99)) = (self.repair_p50_ms, self.repair_p99_ms) {
+            write!(out, "; repairs took {p50:.1} ms, 99 % at most {p99:.1} ms")?;
+        }
+        for (what, numbers) in [("given up", &self.lost_for), ("missing", &self.lost_by)] {
+            for (word, count) in numbers {
+                let word = word.replace('_', " ");
+                write!(out, "\n  {} {what}: {word}", grouped(*count))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Those that are not 0, by name.
+fn named<T: Copy>(
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+    count: impl Fn(T) -> u64,
+) -> BTreeMap<&'static str, u64> {
+    let counts = all.iter().map(|one| (name(*one), count(*one)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 /// One line of bare numbers.
@@ -173,6 +244,15 @@ impl Summary {
             lost: line.lost,
             undecided: line.undecided,
             unverifiable: line.unverifiable,
+            expected: line.expected(),
+            gaps: line.gaps,
+            late: line.late,
+            lost_for: named(&LossReason::ALL, LossReason::as_str, |reason| {
+                line.lost_for(reason)
+            }),
+            lost_by: named(&Cause::ALL, Cause::as_str, |cause| line.lost_by(cause)),
+            repair_p50_ms: line.repair_p50.map(millis),
+            repair_p99_ms: line.repair_p99.map(millis),
             coverage: line.coverage.as_str(),
             ended: line.is_ended,
         });
@@ -195,6 +275,10 @@ impl Summary {
     pub(super) const fn is_whole(&self) -> bool {
         self.lost == 0 && self.undecided == 0
     }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Text as it is, other bytes escaped.

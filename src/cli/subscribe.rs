@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::io::{BufWriter, Stdout, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tokio::time::sleep;
 
 use crate::client::{Client, SequencedMessage, SequencedSubscriber, Subscription};
 use crate::sequence::{BareChecker, BareVerdict, Carrier, Cause, Delivery, Event, Origin};
@@ -15,6 +17,9 @@ use super::carrier::CarrierArg;
 use super::connection::ConnectionArgs;
 use super::record::{MessageRecord, Record, Summary, payload, shown};
 use super::text::{grouped, range};
+
+/// How often is looked whether every source has ended.
+const END_LOOK: Duration = Duration::from_millis(200);
 
 /// Print messages; exit with 0 when nothing is missing
 #[derive(Debug, Args)]
@@ -45,6 +50,9 @@ pub(super) struct SubscribeArgs {
     /// End when every source that was heard has ended and nothing is undecided
     #[arg(long, requires = "sequenced")]
     until_eos: bool,
+    /// Say at the end for each source what became of its numbers
+    #[arg(long, requires = "sequenced")]
+    stats: bool,
     /// Share the messages with the others of this group; no gaps are claimed then
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
@@ -178,6 +186,9 @@ async fn each(
         tokio::select! {
             count = take(&mut subscription, &mut batch, left) => {
                 if count == 0 {
+                    if let Some(refusal) = subscription.refusal() {
+                        return Err(refusal.into());
+                    }
                     break;
                 }
             }
@@ -231,6 +242,8 @@ async fn sequenced(
                 printer.out.flush()?;
                 tokio::select! {
                     event = subscriber.next() => event,
+                    // That the last source has ended may follow from an answer that is no event.
+                    () = sleep(END_LOOK), if args.until_eos => continue,
                     result = &mut interrupted => {
                         result?;
                         break;
@@ -239,11 +252,16 @@ async fn sequenced(
             }
         };
         let Some(event) = event else {
+            if let Some(refusal) = subscriber.refusal() {
+                return Err(refusal.into());
+            }
             break;
         };
         printer.event(&event)?;
     }
-    Ok(summary_of(&subscriber, printer.messages))
+    let mut summary = summary_of(&subscriber, printer.messages);
+    summary.is_told_by_source = args.stats;
+    Ok(summary)
 }
 
 fn summary_of(subscriber: &SequencedSubscriber, messages: u64) -> Summary {
@@ -251,6 +269,7 @@ fn summary_of(subscriber: &SequencedSubscriber, messages: u64) -> Summary {
         messages,
         unsequenced: subscriber.unsequenced(),
         bad_stamps: subscriber.bad_stamps(),
+        misplaced_heartbeats: subscriber.misplaced_heartbeats(),
         dropped: subscriber.mailbox().dropped,
         ..Summary::default()
     };
@@ -512,6 +531,11 @@ impl Printer {
             return self.out.flush();
         }
         self.out.flush()?;
+        if summary.is_told_by_source {
+            for source in &summary.sources {
+                writeln!(std::io::stderr(), "{source}")?;
+            }
+        }
         let Summary {
             messages,
             repaired,

@@ -56,6 +56,16 @@ pub enum Overflow {
 pub(crate) struct Policy {
     pub(crate) limits: MailboxLimits,
     pub(crate) overflow: Overflow,
+    /// Whether the subscriber asks where messages were dropped.
+    pub(crate) marks_drops: bool,
+}
+
+/// Messages that were dropped in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// So many messages were put in before.
+    pub(crate) at: u64,
+    pub(crate) count: u64,
 }
 
 /// Counts of one subscription. Bytes are those of whole frames: control line, headers and payload.
@@ -152,6 +162,8 @@ struct Active {
     reason: Option<EndReason>,
     /// Subscriptions that were refused while the mailbox goes on, the last refusal of each.
     asides: Vec<Refusal>,
+    /// Where messages were dropped, one for each place that is still waited for.
+    drops: VecDeque<Dropped>,
 }
 
 impl State {
@@ -170,6 +182,16 @@ impl State {
 }
 
 impl Active {
+    /// A message was dropped behind those that were put in. There are no more places than messages
+    /// that wait.
+    fn mark_drop(&mut self) {
+        let at = self.accepted;
+        match self.drops.back_mut().filter(|dropped| dropped.at == at) {
+            Some(dropped) => dropped.count = dropped.count.saturating_add(1),
+            None => self.drops.push_back(Dropped { at, count: 1 }),
+        }
+    }
+
     fn end_episode(&mut self) -> Option<EpisodeEnd> {
         let episode = self.episode.take()?;
         Some(EpisodeEnd {
@@ -216,6 +238,9 @@ impl Mailbox {
             if self.policy.overflow == Overflow::DropNewest && self.exceeds(waiting, bytes_then) {
                 active.dropped = active.dropped.saturating_add(1);
                 active.dropped_bytes = active.dropped_bytes.saturating_add(wide(len));
+                if self.policy.marks_drops {
+                    active.mark_drop();
+                }
                 dropped_sid = dropped_sid.or_else(|| message.sid_number());
                 continue;
             }
@@ -292,6 +317,13 @@ impl Mailbox {
         let state = self.lock();
         let active = state.active.as_ref();
         active.is_some_and(|active| !active.asides.is_empty())
+    }
+
+    /// Takes where messages were dropped, and how many, in order.
+    pub(crate) fn take_drops(&self) -> VecDeque<Dropped> {
+        let mut state = self.lock();
+        let active = state.active.as_mut();
+        active.map_or(VecDeque::new(), |active| std::mem::take(&mut active.drops))
     }
 
     /// Takes what was refused and not taken yet.

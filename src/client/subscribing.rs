@@ -76,7 +76,10 @@ impl Client {
         let shared = self.shared();
         let subscribed = shared.subscribe(&Interest {
             filters,
-            policy: Arc::clone(&shared.policy),
+            policy: Arc::new(Policy {
+                marks_drops: true,
+                ..*shared.policy
+            }),
             delivered_max: None,
             is_confirmed: false,
             drains_last: false,

@@ -13,7 +13,7 @@ use crate::wire::Message;
 
 use super::Client;
 use super::core::tell_over;
-use super::mailbox::{EndReason, Mailbox, MailboxStatistics};
+use super::mailbox::{Dropped, EndReason, Mailbox, MailboxStatistics};
 use super::shared::Subscribed;
 
 /// Receives the messages of one subscription; dropping it unsubscribes.
@@ -110,6 +110,16 @@ impl Subscription {
     /// Refusals of subscriptions that it can do without, each once.
     pub(super) fn take_asides(&self) -> Vec<Refusal> {
         self.mailbox.take_asides()
+    }
+
+    /// Where messages were dropped, and how many, since this was asked last.
+    pub(super) fn take_drops(&self) -> VecDeque<Dropped> {
+        self.mailbox.take_drops()
+    }
+
+    /// Whether at least half of the limits is free.
+    pub(super) fn has_room(&self) -> bool {
+        self.mailbox.has_room()
     }
 
     /// Whether the server holds this one of its subscriptions, as far as is known.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use natseq::client::{
     Client, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder, SequencedSubscriber,
 };
-use natseq::sequence::{Coverage, Event, Lacking, RetentionLimits, RetentionOverflow, SourceName};
+use natseq::sequence::{
+    Cause, Coverage, Event, Lacking, RetentionLimits, RetentionOverflow, SourceName,
+};
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -20,6 +22,8 @@ pub(crate) struct Account {
     runs: BTreeMap<(String, u64), Run>,
     /// What the receiver has to do without.
     pub(crate) lacking: Vec<Lacking>,
+    /// Missing numbers that our own mailbox had dropped.
+    pub(crate) dropped_here: u64,
     /// Sources of which it knows no scope.
     pub(crate) unverified: usize,
 }
@@ -77,8 +81,14 @@ impl Account {
                 epoch,
                 from,
                 to,
-                ..
-            } => self.run(source, *epoch).tally.gaps += to - from + 1,
+                cause,
+            } => {
+                let width = to - from + 1;
+                self.run(source, *epoch).tally.gaps += width;
+                if *cause == Cause::DroppedHere {
+                    self.dropped_here += width;
+                }
+            }
             Event::SourceEnded {
                 source,
                 epoch,

@@ -222,6 +222,15 @@ async fn a_neighbour_can_neither_speak_nor_listen_for_another_sender() {
         let mut stolen = billing.subscribe(&repairs).unwrap();
         assert!(timeout(PATIENCE, stolen.next()).await.unwrap().is_none());
         assert!(stolen.refusal().is_some(), "{}", binary.version);
+        // Where it may speak it speaks for another, in vain.
+        let lies = [
+            (format!("pricing-a.{epoch}.900"), BEAT),
+            (format!("pricing-a.{epoch}.1"), END),
+            (format!("pricing-a.{}.0", epoch + 1), HELLO),
+        ];
+        for (stamp, payload) in &lies {
+            send(&billing, "_SEQ.HB.orders.us._gt", stamp, payload).await;
+        }
         billing.flush().await.unwrap();
         billing.close().await;
         let refused = refused(&mut events).await;
@@ -235,6 +244,7 @@ async fn a_neighbour_can_neither_speak_nor_listen_for_another_sender() {
         hear(&mut sub, &mut account, |account| account.ended() == 1).await;
         account.assert_whole(3);
         assert_eq!(account.sum().gaps, 0, "{}", binary.version);
+        assert_eq!(sub.misplaced_heartbeats(), 3, "{}", binary.version);
         timeout(LINGER_MAX, closing).await.unwrap().unwrap();
         audit.close().await;
         pricing.close().await;
@@ -266,4 +276,5 @@ async fn refused(events: &mut Events) -> Vec<String> {
 }
 
 const END: &str = r#"{"v":1,"k":"eos","scope":"orders.eu.>","trail":901,"next":1000,"cg":1}"#;
+const BEAT: &str = r#"{"v":1,"k":"hb","scope":"orders.eu.>","trail":1,"next":1000,"cg":1}"#;
 const HELLO: &str = r#"{"v":1,"k":"hello","scope":"orders.eu.>","trail":1,"next":1000,"cg":1}"#;

@@ -43,6 +43,7 @@ pub(super) async fn run(args: &FuzzArgs, address: &str) -> Result<ExitCode, Box<
     writeln!(std::io::stderr(), "Listening on {}", listener.local_addr()?)?;
     let (told, mut records) = mpsc::channel(RECORDS_MAX);
     let patience = args.patience;
+    let mut summary = Summary::new(replayed.as_ref().map_or(args.seed, |case| case.seed));
     let (first_seed, count) = (args.seed, args.sessions.unwrap_or(u64::MAX));
     let accepting = tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -70,7 +71,6 @@ pub(super) async fn run(args: &FuzzArgs, address: &str) -> Result<ExitCode, Box<
             });
         }
     });
-    let mut summary = Summary::new(args.seed);
     let mut out = std::io::stdout();
     loop {
         let (case, record) = tokio::select! {

@@ -39,9 +39,10 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Box<dyn Error>> {
     let target = Target::find(args, &servers).await?;
     let mut out = std::io::stdout();
-    let mut summary = Summary::new(args.seed);
+    let replayed = args.replay.as_deref().map(Case::read).transpose()?;
+    let mut summary = Summary::new(replayed.as_ref().map_or(args.seed, |case| case.seed));
     summary.server_version.clone_from(&target.info.version);
-    let count = if args.replay.is_some() {
+    let count = if replayed.is_some() {
         1
     } else {
         args.sessions.unwrap_or(SESSIONS)
@@ -49,8 +50,8 @@ pub(super) async fn run(
     let fuzzing = async {
         let mut before = None;
         for index in 0..count {
-            let case = match &args.replay {
-                Some(path) => Case::read(path)?,
+            let case = match &replayed {
+                Some(case) => case.clone(),
                 None => Case::of_client(args.seed.wrapping_add(index))?,
             };
             summary.count(&case.mutations);

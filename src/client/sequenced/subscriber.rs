@@ -8,6 +8,7 @@
 //! heartbeat proves what came before it, and so does the end of a repair. Everything happens inside
 //! [`SequencedSubscriber::next`]; there is no task.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::client::clock::Clock;
 use crate::client::core::Pong;
 use crate::client::error::Error;
 use crate::client::inbox;
-use crate::client::mailbox::MailboxStatistics;
+use crate::client::mailbox::{Dropped, MailboxStatistics};
 use crate::client::publication::Publication;
 use crate::client::shared::Link;
 use crate::client::{Client, Subscription, new_inbox};
@@ -143,6 +144,7 @@ impl SequencedSubscriberBuilder {
         let mut link = shared.link.subscribe();
         let link_seen = *link.borrow_and_update();
         let filter = self.options.filter.clone();
+        let is_elsewhere = self.options.assume_scope.is_some();
         let mut receiver = Receiver::new(self.options, inbox::random_seed()?, now);
         if !matches!(link_seen, Link::Up(_)) {
             receiver.handle_disconnected(now);
@@ -168,6 +170,10 @@ impl SequencedSubscriberBuilder {
             heard_until: now,
             left_at: now,
             is_over: false,
+            is_elsewhere,
+            misplaced_heartbeats: 0,
+            drops: VecDeque::new(),
+            taken: 0,
         })
     }
 }
@@ -200,6 +206,13 @@ pub struct SequencedSubscriber {
     /// When the program was given the turn last.
     left_at: Duration,
     is_over: bool,
+    /// Whether subjects come by other names here.
+    is_elsewhere: bool,
+    misplaced_heartbeats: u64,
+    /// What the mailbox dropped, and was not told yet.
+    drops: VecDeque<Dropped>,
+    /// Messages taken out of the mailbox.
+    taken: u64,
 }
 
 impl SequencedSubscriber {
@@ -230,7 +243,8 @@ impl SequencedSubscriber {
         self.receiver.statistics()
     }
 
-    /// Counts of the mailbox in front: what it dropped is missing and asked for again.
+    /// Counts of the mailbox in front: what it dropped is missing, and asked for again once half
+    /// of its limits is free.
     #[must_use]
     pub fn mailbox(&self) -> MailboxStatistics {
         self.subscription.statistics()
@@ -248,6 +262,15 @@ impl SequencedSubscriber {
     #[must_use]
     pub const fn unsequenced(&self) -> u64 {
         self.receiver.unsequenced()
+    }
+
+    /// Heartbeats that were not believed, because they came on the subject of another scope than
+    /// the one that they announce: whoever sent them may not speak for it. Where
+    /// [`ReceiverOptions::assume_scope`] says that subjects come by other names, this is not looked
+    /// at.
+    #[must_use]
+    pub const fn misplaced_heartbeats(&self) -> u64 {
+        self.misplaced_heartbeats
     }
 
     /// Messages, heartbeats and answers with a malformed stamp.
@@ -335,12 +358,30 @@ impl SequencedSubscriber {
         self.note_confirmation();
         let now = self.clock.now();
         let mut batch = std::mem::take(&mut self.batch);
+        // Asked for behind the batch: what was dropped before it is among them.
+        self.drops.extend(self.subscription.take_drops());
         for message in batch.drain(..) {
+            self.note_drops(now);
             self.take(now, message);
+            self.taken = self.taken.saturating_add(1);
         }
         self.batch = batch;
+        self.note_drops(now);
+        if self.receiver.is_waiting_for_room() && self.subscription.has_room() {
+            self.receiver.handle_room(now);
+        }
         if self.subscription.is_empty_handed() {
             self.heard_until = self.taken_at;
+        }
+    }
+
+    /// Tells what the mailbox has dropped at this place.
+    fn note_drops(&mut self, now: Duration) {
+        while let Some(Dropped { at, count }) = self.drops.front().copied()
+            && at <= self.taken
+        {
+            self.drops.pop_front();
+            self.receiver.handle_dropped(now, count);
         }
     }
 
@@ -422,7 +463,11 @@ impl SequencedSubscriber {
     fn take(&mut self, now: Duration, message: Message) {
         match message.sid_number() {
             Some(sid) if sid == self.data_sid => self.take_data(now, message),
-            Some(sid) if sid == self.heartbeat_sid => self.take_heartbeat(now, &message),
+            Some(sid) if sid == self.heartbeat_sid => {
+                if self.is_in_place(&message) {
+                    self.take_heartbeat(now, &message);
+                }
+            }
             _ => self.take_answer(now, &message),
         }
     }
@@ -461,6 +506,29 @@ impl SequencedSubscriber {
         let cut = Cut::new(&message, &carried);
         let message = SequencedMessage::published(message, cut);
         self.receiver.handle_message(now, stamp, message);
+    }
+
+    /// Whether a heartbeat came on the subject of the scope that it announces. Who may publish
+    /// there is for the server to say; elsewhere anybody could announce that scope.
+    fn is_in_place(&mut self, message: &Message) -> bool {
+        if self.is_elsewhere {
+            return true;
+        }
+        let answer = Answer::new(message).and_then(Answer::heartbeat);
+        let Some((_, heartbeat)) = answer else {
+            return true;
+        };
+        let subject = self.subjects.heartbeat(&heartbeat.scope);
+        let is_in_place = subject.is_ok_and(|it| it.as_str().as_bytes() == message.subject());
+        if !is_in_place {
+            if self.misplaced_heartbeats == 0 {
+                let subject = String::from_utf8_lossy(message.subject());
+                let scope = heartbeat.scope.as_str();
+                tracing::warn!(%subject, scope, "heartbeat of another scope than its subject");
+            }
+            self.misplaced_heartbeats = self.misplaced_heartbeats.saturating_add(1);
+        }
+        is_in_place
     }
 
     fn take_heartbeat(&mut self, now: Duration, message: &Message) {
