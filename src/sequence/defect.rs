@@ -50,6 +50,33 @@ pub enum Defect {
     FilterClaims,
     /// A receiver that only detects asks.
     DetectorAsks,
+    /// What a message names as the one before it on its subject is not heard.
+    NoChain,
+    /// What is won back by a chain is not followed further.
+    ShortChain,
+    /// A message names none before it on its subject.
+    BrokenChain,
+    /// An earlier run begins beside a later one.
+    Reopened,
+    /// Of two claims with one epoch neither gives way.
+    TieBothWin,
+    /// Who holds a name keeps it against every claim.
+    NoFence,
+    /// A requester gets as much as it wants.
+    NoRequesterBudget,
+    /// A source sends again as much as is wanted.
+    NoSourceBudget,
+    /// All sources together send again as much as they may each.
+    NoClientBudget,
+    /// An answer goes wherever a request says.
+    AnyReply,
+    /// "Slow down" is taken for "not retained".
+    SlowDownIsGone,
+    /// The source does not say what it no longer has.
+    NoTrail,
+    /// Messages are numbered in one order and written in another.
+    #[cfg(feature = "defects")]
+    OutsideTheLock,
 }
 
 #[cfg(feature = "defects")]
@@ -81,6 +108,19 @@ mod planted {
             Self::GroupClaims,
             Self::FilterClaims,
             Self::DetectorAsks,
+            Self::NoChain,
+            Self::ShortChain,
+            Self::BrokenChain,
+            Self::Reopened,
+            Self::TieBothWin,
+            Self::NoFence,
+            Self::NoRequesterBudget,
+            Self::NoSourceBudget,
+            Self::NoClientBudget,
+            Self::AnyReply,
+            Self::SlowDownIsGone,
+            Self::NoTrail,
+            Self::OutsideTheLock,
         ];
 
         /// Plants it in everything that this thread runs; `None` takes it out.
@@ -88,7 +128,9 @@ mod planted {
             PLANTED.set(defect);
         }
 
-        pub(in crate::sequence) fn is_planted(self) -> bool {
+        /// Whether this thread runs with it.
+        #[must_use]
+        pub fn is_planted(self) -> bool {
             PLANTED.get() == Some(self)
         }
     }

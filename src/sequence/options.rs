@@ -13,7 +13,8 @@ pub enum Delivery {
     /// As they arrive; repairs come later than their successors.
     #[default]
     Immediate,
-    /// In the order of their numbers, for each run of a source; what comes early is held.
+    /// In the order of their numbers, for each run of a source; what comes early is held. Of a
+    /// source that the subscription sees only a part of: for each of its subjects.
     Ordered,
     /// As they arrive; nothing is asked for, what is missing is reported lost.
     DetectOnly,

@@ -13,6 +13,8 @@ fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
         .heartbeat(8, HeartbeatKind::Hello, 0, "d.x", prior)
         .data_of(8, &[1, 2]);
     assert_eq!(story.told(), "epoch7 1 2 gap3-4 epoch8+ 1 2");
+    assert_eq!(story.request(), None, "they may be on another way to us");
+    story.wait(MILLI * 36);
     assert_eq!(story.request().as_deref(), Some("3-4"));
     story.repair(0, &[3, 4]);
     assert_eq!(story.told(), "r3 r4 ended4");

@@ -193,6 +193,13 @@ impl Story {
         self
     }
 
+    /// The program was busy with something else for so long.
+    pub(super) fn pause(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self.receiver.handle_pause(self.now, time);
+        self
+    }
+
     pub(super) fn request(&mut self) -> Option<String> {
         let request = self.receiver.poll_request(self.now)?;
         if matches!(request.kind, RequestKind::Messages(_)) {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::archive::{Archives, OF_ARCHIVE, is_of_archive};
 use super::{Line, Surroundings};
 use crate::jitter::Jitter;
+use crate::sequence::defect::Defect;
 use crate::sequence::event::{Event, LossReason};
 use crate::sequence::gaps::Gap;
 use crate::sequence::nanos::Nanos;
@@ -20,8 +21,10 @@ pub(super) const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Sources answer the same request only once in 10 ms.
 const REPEAT_PAUSE: Duration = Duration::from_millis(16);
-/// The shortest pause after a request that the source refused.
+/// The shortest pause after a request that the source refused; twice that after the next.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+/// It doubles so often.
+const REFUSALS_MAX: u32 = 3;
 /// The pause after "nobody listens".
 pub(super) const NOBODY_PAUSE: Duration = Duration::from_millis(250);
 /// "Nobody listens" this often in a row, and what is not won back is the source's fault.
@@ -42,6 +45,8 @@ pub(super) struct Asking {
     pub(super) ask_after: Duration,
     /// Requests in a row that won nothing back.
     fruitless: u32,
+    /// Requests in a row that were refused.
+    refusals: u32,
     /// Times in a row that nobody listened.
     pub(super) nobody: u32,
     pub(super) question: Option<Question>,
@@ -82,6 +87,24 @@ impl Asking {
         self.asked = None;
         self.nobody = 0;
         self.ask_after = ask_after;
+    }
+
+    /// While we were busy no answer was looked at.
+    pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
+        self.progress = self.progress.saturating_add(pause).min(now);
+        if let Some(asked) = &mut self.asked {
+            let patience = asked.due.saturating_sub(asked.at);
+            asked.at = asked.at.saturating_add(pause).min(now);
+            asked.due = asked.at.saturating_add(patience);
+        }
+    }
+
+    /// The source wants no more for now. Who is refused again and again comes back less and less
+    /// often: refusals cost what repairs are paid from.
+    fn refuse(&mut self, retry: Duration) -> Duration {
+        let pause_min = REFUSED_PAUSE.saturating_mul(1 << self.refusals);
+        self.refusals = self.refusals.saturating_add(1).min(REFUSALS_MAX);
+        retry.max(pause_min)
     }
 
     /// A message was won back.
@@ -147,7 +170,7 @@ impl<M: Weight> Line<M> {
         let asking = self.asking.as_mut();
         let asked = asking.and_then(|asking| asking.asked.take_if(|asked| asked.number == number));
         match &asked {
-            Some(asked) if end.status == ReplyStatus::NotRetained && end.gone.is_empty() => {
+            Some(asked) if end.gone.is_empty() && means_gone(end.status) => {
                 self.forget(around, &asked.ranges);
             }
             _ => self.forget(around, &end.gone),
@@ -169,8 +192,11 @@ impl<M: Weight> Line<M> {
             } else if !is_refused {
                 asking.fruitless = asking.fruitless.saturating_add(1);
             }
+            if !is_refused {
+                asking.refusals = 0;
+            }
             asking.ask_after = if is_refused {
-                let retry = end.retry.max(REFUSED_PAUSE);
+                let retry = asking.refuse(end.retry);
                 now.saturating_add(asking.pause(around.jitter, retry))
             } else if end.retry > Duration::ZERO {
                 now.saturating_add(end.retry)
@@ -182,6 +208,13 @@ impl<M: Weight> Line<M> {
                     .at
                     .saturating_add(asking.pause(around.jitter, REPEAT_PAUSE))
             };
+        } else if end.status == ReplyStatus::SlowDown {
+            // A question was refused: to repeat it at once would be more of what is too much.
+            let asking = self.asking_mut();
+            let retry = now.saturating_add(asking.refuse(end.retry));
+            if let Some(question) = &mut asking.question {
+                question.due = question.due.max(retry);
+            }
         }
         self.tell_end(around);
     }
@@ -419,6 +452,12 @@ impl<M: Weight> Line<M> {
     }
 }
 
+/// Whether nothing of what was asked for will come.
+fn means_gone(status: ReplyStatus) -> bool {
+    let is_refused = status == ReplyStatus::SlowDown;
+    status == ReplyStatus::NotRetained || is_refused && Defect::SlowDownIsGone.is_planted()
+}
+
 /// Digits of a number.
 fn digits(number: u64) -> usize {
     number
@@ -476,14 +515,40 @@ mod tests {
     fn a_source_that_says_not_now_is_not_pressed() {
         let mut story = Story::new(Delivery::Immediate);
         story.hello().data(&[1, 3]);
-        for number in 1..29 {
+        for (number, pause) in [(1, 80), (2, 100), (3, 200), (4, 400), (5, 400)] {
             assert_eq!(story.request().as_deref(), Some("2"));
             story.end_with(number, 429, &[("Seq-Retry", "80")]);
-            story.wait(MILLI * 59);
+            story.wait(MILLI * (pause * 3 / 4 - 1));
             assert_eq!(story.request(), None);
-            story.wait(MILLI * 41);
+            story.wait(MILLI * (pause / 2 + 2));
         }
         assert_eq!(story.line().lost, 0);
+    }
+
+    #[test]
+    fn the_time_in_which_we_were_busy_makes_no_answer_slow() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]);
+        assert_eq!(story.request().as_deref(), Some("2"));
+        story.pause(MILLI * 900);
+        assert_eq!(story.request(), None, "its answer may wait for us");
+        story.end(0, "");
+        story.wait(MILLI * 45);
+        assert_eq!(story.request().as_deref(), Some("2"));
+        story.wait(MILLI * 55);
+        assert_eq!(story.request().as_deref(), Some("2"), "asked again soon");
+    }
+
+    #[test]
+    fn a_question_that_is_refused_waits_too() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.data(&[1, 3]);
+        assert_eq!(story.request().as_deref(), Some("?"));
+        story.end_with(1, 429, &[("Seq-Retry", "900")]);
+        story.wait(MILLI * 899);
+        assert_eq!(story.request(), None);
+        story.wait(MILLI);
+        assert_eq!(story.request().as_deref(), Some("?"));
     }
 
     #[test]

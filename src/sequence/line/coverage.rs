@@ -23,6 +23,7 @@ impl<M: Weight> Line<M> {
             // What is missing before it must be known before it is handed over.
             let chains = self.chains.as_mut();
             let missing = chains.and_then(|chains| chains.follow(seq, arrived.prev));
+            let missing = missing.filter(|_| !Defect::ShortChain.is_planted());
             self.open_chained(around, missing);
             self.win_back(around, from, seq, message, arrived.is_repaired);
             return true;
@@ -51,6 +52,7 @@ impl<M: Weight> Line<M> {
             let chains = self.chains.as_mut();
             let missing =
                 chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
+            let missing = missing.filter(|_| !Defect::NoChain.is_planted());
             self.open_chained(around, missing);
             self.marks = around.marks;
         }

@@ -372,6 +372,8 @@ impl<M: Weight> Line<M> {
     pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
         let end = lead.filter(|lead| *lead >= self.highest && !self.is_far(*lead));
         if let Some(lead) = end {
+            // Who tells it may have another way to us, and the last numbers be on theirs.
+            self.path_changed = Some(Nanos::new(around.now));
             self.advance(around, lead, Cause::Unknown);
             self.end = Some(lead);
         }
@@ -443,7 +445,7 @@ impl<M: Weight> Line<M> {
         if let Some(asking) = &mut self.asking
             && !Defect::AgingOutage.is_planted()
         {
-            asking.progress = asking.progress.saturating_add(pause).min(now);
+            asking.handle_pause(now, pause);
         }
     }
 
