@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use super::defect::Defect;
 use super::recent::Recent;
 
 /// Requesters that are told apart; who was not heard for that many others begins anew.
@@ -139,8 +140,7 @@ impl Budget {
 
     /// Says whether `requester` may be answered; `client_due` is when the client may answer at all.
     pub(crate) fn ask(&self, now: Duration, requester: &str, client_due: Duration) -> Verdict {
-        let due = self.requester(requester).due();
-        let due = due.max(self.source.due()).max(client_due);
+        let due = self.due(requester, client_due);
         let wait = due.saturating_sub(now);
         if wait.is_zero() {
             Verdict::Granted
@@ -156,6 +156,18 @@ impl Budget {
         let mut bucket = self.requester(requester);
         bucket.spend(now, bytes);
         self.requesters.replace(requester, bucket);
+    }
+
+    /// From when on `requester` may be answered.
+    fn due(&self, requester: &str, client_due: Duration) -> Duration {
+        let bounds = [
+            (self.requester(requester).due(), Defect::NoRequesterBudget),
+            (self.source.due(), Defect::NoSourceBudget),
+            (client_due, Defect::NoClientBudget),
+        ];
+        let bounds = bounds.iter().filter(|(_, defect)| !defect.is_planted());
+        let latest = bounds.map(|(due, _)| *due).max();
+        latest.unwrap_or_default()
     }
 
     fn requester(&self, requester: &str) -> Bucket {

@@ -14,6 +14,7 @@
 use core::time::Duration;
 
 use super::NUMBER_MAX;
+use super::defect::Defect;
 use super::heartbeat::Prior;
 
 /// How long an owner may take to answer.
@@ -277,12 +278,16 @@ impl Holder {
                 Reaction::Answer(NoticeKind::Fenced)
             }
             NoticeKind::Ask => Reaction::Answer(NoticeKind::Owner),
-            NoticeKind::Claim if notice.rank() > (self.epoch, self.nonce) => {
-                Reaction::GiveWay { by: notice.epoch }
-            }
+            NoticeKind::Claim if self.is_below(notice) => Reaction::GiveWay { by: notice.epoch },
             NoticeKind::Claim => Reaction::Insist,
             NoticeKind::Owner | NoticeKind::Fenced => Reaction::Nothing,
         }
+    }
+
+    fn is_below(&self, notice: &NameNotice) -> bool {
+        let is_tie = notice.epoch == self.epoch;
+        let is_wrong = Defect::NoFence.is_planted() || is_tie && Defect::TieBothWin.is_planted();
+        notice.rank() > (self.epoch, self.nonce) && !is_wrong
     }
 
     pub(super) const fn claim(&self) -> NameNotice {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use natseq::sequence::{Rate, Reply, ReplyBody};
 
-use super::plan::{Limits, Wish};
+use super::plan::{Flood, Limits, MILLI, Wish};
 use super::world::World;
 
 /// Where those who flood want their answers.
 pub(super) const FLOODER: &str = "_INBOX.flood";
+/// Who floods asks again after this time.
+const ROUND_TIME: Duration = MILLI.saturating_mul(15);
 /// What one message may cost beyond a bound.
 const MESSAGE_BYTES_MAX: u64 = 2 << 10;
 
@@ -82,6 +84,13 @@ impl World {
                 return;
             }
             self.floods.pop_front();
+            if flood.rounds > 1 {
+                self.floods.push_front(Flood {
+                    at: self.now + ROUND_TIME,
+                    rounds: flood.rounds - 1,
+                    ..flood
+                });
+            }
             self.note(|| format!("{flood:?}"));
             let source = &mut self.sources[0];
             let is_there = source.is_up && source.runs.last().is_some();

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Carrier, Delivery, Rate, RepairLimits, Start};
+use natseq::sequence::{Carrier, Delivery, NamePolicy, Rate, RepairLimits, Start};
 
 use super::plan::{
-    Bounds, Cut, Flood, Forgery, Limits, MILLI, Plan, SUBJECTS, SourcePlan, Tail, Victim, Wish,
-    millis, number, receiver, source,
+    Bounds, Cut, Flood, Forgery, Limits, MILLI, Mailbox, Plan, SUBJECTS, SourcePlan, Tail, Victim,
+    Wish, millis, number, receiver, source,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ pub(super) enum Group {
     Forgers,
     Budgets,
     Carriers,
+    Overflow,
+    Claims,
 }
 
 impl Group {
@@ -63,6 +65,8 @@ impl Group {
         Self::Forgers,
         Self::Budgets,
         Self::Carriers,
+        Self::Overflow,
+        Self::Claims,
     ];
 }
 
@@ -97,6 +101,8 @@ impl Plan {
             Group::Forgers => plan.forge(&mut jitter),
             Group::Budgets => plan.save(&mut jitter),
             Group::Carriers => plan.carry(&mut jitter),
+            Group::Overflow => plan.be_busy(&mut jitter),
+            Group::Claims => plan.claim(&mut jitter),
         }
         plan
     }
@@ -144,6 +150,12 @@ impl Plan {
         self.retained_max = 2 + number(jitter, 31);
         self.linger = millis(jitter, 100, 3_000);
         self.is_lossless = false;
+        if jitter.hits(0.3) {
+            // Long enough for whoever waits in vain.
+            for source in &mut self.sources {
+                source.rest = SECOND * 8;
+            }
+        }
     }
 
     fn join_late(&mut self, jitter: &mut Jitter) {
@@ -327,11 +339,13 @@ impl Plan {
 
     /// Sources may send little again, and others want much of it.
     fn save(&mut self, jitter: &mut Jitter) {
+        // Either bound may be the one that is met first.
+        let of_client = [3, 12][number(jitter, 2)];
         let mut rate = |factor| Rate {
-            bytes_per_second: (factor * (2 + jitter.below(8))) << 10,
+            bytes_per_second: (factor * (1 + jitter.below(4))) << 10,
             burst_bytes: (factor * (1 + jitter.below(4))) << 10,
         };
-        let (requester, source, client) = (rate(1), rate(2), rate(3));
+        let (requester, source, client) = (rate(1), rate(4), rate(of_client));
         self.limits = Some(Limits {
             repairs: RepairLimits {
                 request_messages_max: 1 + number(jitter, 64),
@@ -344,10 +358,13 @@ impl Plan {
         for _ in 0..jitter.below(4) {
             self.floods.push(Flood {
                 at: millis(jitter, 10, 2_000),
-                requests: 1 + jitter.below(300),
+                requests: 1 + jitter.below(40),
+                rounds: 1 + u32::try_from(jitter.below(20)).unwrap(),
                 wants: [Wish::One, Wish::Many, Wish::Elsewhere][number(jitter, 3)],
             });
         }
+        // So little may take longer than a gap stays open, and who floods takes from it.
+        self.is_lossless = false;
         for receiver in &mut self.receivers {
             receiver.hold_messages_max = 1_000;
         }
@@ -371,6 +388,44 @@ impl Plan {
             source.epoch = epoch;
             source.begins_at = millis(jitter, 0, 600);
             source.messages = 60;
+        }
+        self.link.loss = self.link.loss.min(0.3);
+    }
+
+    /// Receivers are busy with what they get, and have little room for more.
+    fn be_busy(&mut self, jitter: &mut Jitter) {
+        for receiver in &mut self.receivers {
+            receiver.mailbox = Some(Mailbox {
+                messages_max: 2 + number(jitter, 30),
+                batch_messages: 1 + number(jitter, 10),
+                busy: millis(jitter, 1, 60),
+            });
+            receiver.hold_messages_max = 1_000;
+        }
+        self.link.loss = [0.0, 0.2][number(jitter, 2)];
+        if jitter.hits(0.3) {
+            self.cut(jitter);
+        }
+    }
+
+    /// Two or three processes claim one name.
+    fn claim(&mut self, jitter: &mut Jitter) {
+        let count = 2 + jitter.below(2);
+        self.sources = (0..count).map(|_| source(jitter, 0)).collect();
+        let is_tie = jitter.hits(0.3);
+        for (source, index) in self.sources.iter_mut().zip(0..) {
+            let policies = [NamePolicy::Takeover, NamePolicy::Refuse];
+            source.claims = Some(policies[number(jitter, 2)]);
+            source.epoch = [1_000, 2_000 * index + jitter.below(4_000)][usize::from(!is_tie)];
+            source.begins_at = millis(jitter, 0, [600, 2][usize::from(is_tie)]);
+            (source.runs, source.messages) = (1, 60);
+        }
+        if is_tie {
+            // One number of two runs would be one message to receivers.
+            self.receivers.clear();
+        }
+        if jitter.hits(0.5) {
+            self.cut(jitter);
         }
         self.link.loss = self.link.loss.min(0.3);
     }

@@ -21,6 +21,8 @@ mod expenses;
 mod groups;
 mod hostile;
 mod link;
+mod mailbox;
+mod names;
 mod oracle;
 mod peers;
 mod plan;
@@ -118,10 +120,22 @@ fn queue_groups_never_make_a_false_loss() {
     for_each_seed("queue_groups", Group::QueueGroups);
 }
 
-/// I12: and nobody loses anything for it.
+/// I12: what is sent again, to one and to all.
 #[test]
 fn repairs_stay_within_their_budgets_whoever_asks() {
     for_each_seed("within_their_budgets", Group::Budgets);
+}
+
+/// I5: what we dropped ourselves comes again when there is room.
+#[test]
+fn a_full_mailbox_loses_nothing_in_the_end() {
+    for_each_seed("full_mailbox", Group::Overflow);
+}
+
+/// I13: of those that hear each other one holds the name, and what the other sent is not lost.
+#[test]
+fn a_claimed_name_has_one_holder() {
+    for_each_seed("one_holder", Group::Claims);
 }
 
 /// A stamp in the subject or in the payload is as good as one in a header.

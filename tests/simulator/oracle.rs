@@ -88,6 +88,10 @@ pub(super) struct Oracle {
     /// Whether it waits long enough for what is late.
     is_patient: bool,
     is_lossless: bool,
+    has_mailbox: bool,
+    has_cuts: bool,
+    /// Whether whoever asks has an answer soon.
+    is_prompt: bool,
     /// Whether each message names the one before it on its subject, and they come in order.
     has_chains: bool,
     /// Whether somebody sends heartbeats in a source's name.
@@ -116,6 +120,8 @@ struct Account {
     known: u64,
     heard: Duration,
     next: Duration,
+    /// Whether it has answered us.
+    is_confirmed: bool,
     is_superseded: bool,
     is_end_known: bool,
     /// Since this number the receiver knows that it sees a part.
@@ -153,6 +159,9 @@ impl Oracle {
             is_exact: is_fifo && plan.link.duplication == 0.0,
             is_patient: is_fifo || plan.grace > plan.link.path_time_max(),
             is_lossless: plan.is_lossless,
+            has_mailbox: own.mailbox.is_some(),
+            has_cuts: !plan.cuts.is_empty(),
+            is_prompt: plan.is_connected() && own.mailbox.is_none() && plan.limits.is_none(),
             has_chains: is_fifo && plan.carrier != Carrier::Token && !own.is_shared,
             is_lied_to: !plan.forgeries.is_empty(),
             bounds: plan.bounds,
@@ -189,7 +198,8 @@ impl Oracle {
         let is_first = account.arrived.insert(seq) && seq >= account.base_max;
         let outcome = account.outcomes.get(&seq);
         if is_first && !is_repair {
-            let is_told_truth = self.is_fifo && !self.is_lied_to;
+            // The next holder of a name says where the one before ended, and is on its own way.
+            let is_told_truth = self.is_fifo && !self.is_lied_to && !account.is_superseded;
             let is_wrong = is_told_truth && account.suspected.contains(&seq);
             assert!(
                 !is_wrong,
@@ -227,6 +237,7 @@ impl Oracle {
         }
         if let Some(account) = self.runs.get_mut(&run) {
             (account.heard, account.next) = (now, heartbeat.next);
+            account.is_confirmed |= is_answer;
             account.known = account.known.max(heartbeat.lead);
             account.is_end_known |= is_end;
         }
@@ -288,8 +299,9 @@ impl Oracle {
                 epoch,
                 from,
                 to,
-                ..
+                cause,
             } => {
+                self.check_cause(cause);
                 let run = Run::new(source.as_str(), epoch);
                 let lead = truth.fact(run).taken;
                 assert!(
@@ -312,8 +324,9 @@ impl Oracle {
                 from,
                 to,
                 reason,
-                ..
+                cause,
             } => {
+                self.check_cause(cause);
                 let run = Run::new(source.as_str(), epoch);
                 let fact = truth.fact(run);
                 let lead = fact.taken;
@@ -336,6 +349,7 @@ impl Oracle {
                 ..
             } => {
                 let run = Run::new(source.as_str(), epoch);
+                self.check_first(now, run);
                 let earlier = |other: &&Run| other.source == run.source && other.epoch < epoch;
                 let latest = self.runs.keys().filter(earlier).max();
                 // A table that is too small forgets what was before.
@@ -566,9 +580,34 @@ impl Oracle {
         }
     }
 
+    /// I13: a run does not begin beside a later one that has answered us and is heard.
+    fn check_first(&self, now: Duration, run: Run) {
+        let later = |other: &Run| other.source == run.source && other.epoch > run.epoch;
+        let mut others = self.runs.iter().filter(|(other, _)| later(other));
+        let living = others
+            .find(|(_, account)| account.is_confirmed && now <= account.heard + account.next * 3);
+        let living = living.map(|(other, _)| other);
+        let is_known = self.runs.contains_key(&run);
+        assert!(
+            is_known && living.is_none(),
+            "I13: {run:?} begins, beside {living:?}"
+        );
+    }
+
     /// Whether every number of a run is meant for the receiver.
     fn is_owed_all(&self, run: Run) -> bool {
         !self.is_shared && self.scopes[&run.source].is_subset_of(&self.filter)
+    }
+
+    /// A cause is named only where it can be one.
+    fn check_cause(&self, cause: Cause) {
+        let is_possible = match cause {
+            Cause::DroppedHere => self.has_mailbox || self.delivery == Delivery::Ordered,
+            Cause::ConnectionWindow => self.has_cuts,
+            Cause::SourceConnection => self.has_cuts || self.is_lied_to,
+            _ => true,
+        };
+        assert!(is_possible, "I1: {cause} made nothing go missing");
     }
 
     fn check_reason(&self, run: Run, to: u64, reason: LossReason, fact: Fact) {
@@ -586,6 +625,12 @@ impl Oracle {
         );
         let is_gone = reason != LossReason::NotRetained || to < fact.trail;
         assert!(is_gone, "I5: {to} of {run:?} is retained, {fact:?}");
+        let is_late = reason == LossReason::Timeout && to < fact.trail;
+        let is_silent = fact.is_closed || fact.is_crashed || !self.is_prompt;
+        assert!(
+            !is_late || is_silent,
+            "I1: {to} of {run:?} is not retained, and nobody said so"
+        );
         let has_room = self.bounds.is_none();
         let is_full = reason == LossReason::Overflow;
         assert!(!is_full || !has_room, "I11: no table is full");

@@ -1,6 +1,6 @@
 //! Who is at the ends of the link, and what they send each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use natseq::sequence::{
 use natseq::subject::{Filter, SubjectRef};
 use natseq::wire::HeaderBlock;
 
+use super::names::{Claiming, Held};
 use super::oracle::{Fact, Oracle, Run, Tag};
 use super::plan::{Plan, ReceiverPlan, SUBJECTS, SourcePlan};
 
@@ -28,6 +29,10 @@ pub(super) struct Source {
     pub(super) acts_at: Duration,
     pub(super) is_done: bool,
     pub(super) last_sent: Duration,
+    pub(super) up_since: Duration,
+    /// While it claims its name.
+    pub(super) claim: Option<Claiming>,
+    pub(super) held: Option<Held>,
 }
 
 pub(super) struct SourceRun {
@@ -57,6 +62,12 @@ pub(super) struct Subscriber {
     pub(super) is_up: bool,
     pub(super) connection: u64,
     pub(super) oracle: Oracle,
+    /// What waits for it while it is busy, and how many messages were dropped before each.
+    pub(super) mailbox: VecDeque<(u64, Body)>,
+    pub(super) busy_until: Duration,
+    pub(super) is_busy: bool,
+    /// What its mailbox had no room for since.
+    pub(super) dropped: u64,
 }
 
 /// Something on its way between a source and a receiver.
@@ -145,6 +156,9 @@ impl Source {
             plan,
             is_done: false,
             last_sent: Duration::ZERO,
+            up_since: Duration::ZERO,
+            claim: None,
+            held: None,
         }
     }
 
@@ -164,6 +178,11 @@ impl Source {
         });
         if let Some(limits) = plan.limits {
             options.repairs = limits.repairs;
+        }
+        if let Some(held) = self.held {
+            options.epoch = held.epoch;
+            options.prior = held.prior;
+            options.nonce = Some(held.nonce);
         }
         options.linger = plan.linger;
         options.linger_max = plan.linger * 10;
@@ -310,6 +329,10 @@ impl Subscriber {
             is_up: true,
             connection: 0,
             oracle: Oracle::new(plan, own),
+            mailbox: VecDeque::new(),
+            busy_until: Duration::ZERO,
+            is_busy: false,
+            dropped: 0,
         }
     }
 
@@ -417,7 +440,6 @@ pub(super) fn read_reply(reply: Reply, carrier: Carrier) -> (usize, Body) {
             stamp,
             heartbeat,
         },
-        (None, ReplyBody::Notice(notice)) => panic!("nobody holds a name: {notice:?}"),
         (None, ReplyBody::Payload(payload)) => {
             assert_eq!(header("H").as_deref(), Some(&b"v"[..]));
             let text = String::from_utf8(payload).unwrap();

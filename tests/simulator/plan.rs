@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use natseq::jitter::Jitter;
-use natseq::sequence::{Carrier, Delivery, Rate, RepairLimits, Start};
+use natseq::sequence::{Carrier, Delivery, NamePolicy, Rate, RepairLimits, Start};
 
 use super::link::LinkPlan;
 
@@ -47,6 +47,8 @@ pub(super) struct SourcePlan {
     pub(super) begins_at: Duration,
     /// That of its first run.
     pub(super) epoch: u64,
+    /// Whether it claims its name, and what for when somebody holds it.
+    pub(super) claims: Option<NamePolicy>,
     /// Whether the clock steps back between runs, and with it the epoch.
     pub(super) steps_back: bool,
     pub(super) subjects: &'static [&'static str],
@@ -77,6 +79,17 @@ pub(super) struct ReceiverPlan {
     /// Shares its messages with all others that do.
     pub(super) is_shared: bool,
     pub(super) hold_messages_max: usize,
+    /// Where what comes waits for it; without one nothing waits.
+    pub(super) mailbox: Option<Mailbox>,
+}
+
+/// A program that is busy with each batch of what it gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mailbox {
+    /// What comes beyond that is dropped.
+    pub(super) messages_max: usize,
+    pub(super) batch_messages: usize,
+    pub(super) busy: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +119,8 @@ pub(super) struct Forgery {
 pub(super) struct Flood {
     pub(super) at: Duration,
     pub(super) requests: u64,
+    /// So often, a moment apart.
+    pub(super) rounds: u32,
     pub(super) wants: Wish,
 }
 
@@ -179,6 +194,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether nobody is ever without a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.cuts.is_empty() && self.link.blackouts.is_empty()
+    }
+}
+
 /// A source with a rhythm of its own.
 pub(super) fn source(jitter: &mut Jitter, name: usize) -> SourcePlan {
     let (messages, burst, pause) = match jitter.below(3) {
@@ -190,6 +212,7 @@ pub(super) fn source(jitter: &mut Jitter, name: usize) -> SourcePlan {
         name,
         begins_at: Duration::ZERO,
         epoch: 1_000,
+        claims: None,
         steps_back: false,
         subjects: &SUBJECTS[..1],
         scope: "d.x",
@@ -215,6 +238,7 @@ pub(super) fn receiver(jitter: &mut Jitter) -> ReceiverPlan {
         filter: EVERYTHING,
         is_shared: false,
         hold_messages_max: 2 + number(jitter, 40),
+        mailbox: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use natseq::sequence::{Allowance, ControlSubjects, Reply};
+use natseq::sequence::{Allowance, ControlSubjects, Reply, ReplyBody};
 
 use super::expenses::FLOODER;
 use super::oracle::Tag;
@@ -21,8 +21,13 @@ impl World {
         if !source.is_up || source.runs[run].is_gone(self.now) {
             return;
         }
+        self.note_fenced(index, run);
         self.beat(index, run);
         while let Some(reply) = self.poll_reply(index, run) {
+            if let ReplyBody::Notice(notice) = reply.body {
+                self.answer_claimant(index, reply.to.as_str(), notice);
+                continue;
+            }
             if reply.to.as_str().starts_with(FLOODER) {
                 continue;
             }
@@ -80,6 +85,10 @@ impl World {
 
     fn beat(&mut self, index: usize, run: usize) {
         loop {
+            let sender = &mut self.sources[index].runs[run].sender;
+            if let Some(claim) = sender.poll_claim(self.now) {
+                self.publish_notice(index, claim, false);
+            }
             let of = &mut self.sources[index].runs[run];
             let Some(heartbeat) = of.sender.poll_heartbeat(self.now) else {
                 return;
@@ -115,6 +124,9 @@ impl World {
         let source = &mut self.sources[index];
         if source.is_done || self.now < source.acts_at {
             return;
+        }
+        if source.runs.is_empty() && source.plan.claims.is_some() {
+            return self.claim(index);
         }
         if source.runs.is_empty() {
             source.acts_at = self.now + source.plan.rest.min(FIRST_PAUSE);
@@ -171,13 +183,18 @@ impl World {
         }
     }
 
-    fn begin_run(&mut self, index: usize) {
+    pub(super) fn begin_run(&mut self, index: usize) {
         let seed = self.jitter.next_u64();
         self.sources[index].begin_run(&self.plan, seed, self.now);
     }
 
     pub(super) fn write_pending(&mut self, index: usize, run: usize) {
-        for (stamp, tag) in std::mem::take(&mut self.sources[index].runs[run].pending) {
+        let mut pending = std::mem::take(&mut self.sources[index].runs[run].pending);
+        #[cfg(feature = "defects")]
+        if natseq::sequence::Defect::OutsideTheLock.is_planted() {
+            pending.reverse();
+        }
+        for (stamp, tag) in pending.drain(..) {
             let of = &mut self.sources[index].runs[run];
             let next = of.on_wire + 1;
             assert_eq!(seq_of(&stamp), next, "I7: wire order is number order");

@@ -8,6 +8,7 @@ use natseq::sequence::{Bucket, Delivery, Event, HeartbeatKind, LineStatistics, R
 
 use super::expenses::Expenses;
 use super::link::{Fate, Link, Path};
+use super::names::Notices;
 use super::oracle::{Run, Tag};
 use super::peers::{Body, Packet, Source, Subscriber, Truth, run_of};
 use super::plan::{EVERYTHING, Flood, Forgery, Plan, Victim};
@@ -35,6 +36,7 @@ pub(super) struct World {
     /// What all sources together may send again.
     pub(super) client: Bucket,
     pub(super) expenses: Option<Expenses>,
+    pub(super) notices: Notices,
     /// What was said, when somebody wants to know.
     trace: Option<Vec<String>>,
 }
@@ -61,6 +63,7 @@ impl World {
             floods: floods.into(),
             client: Bucket::new(rate),
             expenses: plan.limits.map(Expenses::new),
+            notices: Notices::default(),
             now: Duration::ZERO,
             link: Link::new(plan.link.clone(), jitter.next_u64()),
             sources,
@@ -82,13 +85,18 @@ impl World {
             self.now = self.next_time();
             assert!(self.now < TIME_MAX, "T2: the world does not come to rest");
             self.change_connections();
+            self.hear_notices();
             self.arrive();
+            self.read_mailboxes();
             self.forge();
             self.flood();
             for index in 0..self.sources.len() {
                 self.act(index);
             }
             for index in 0..self.receivers.len() {
+                if self.is_busy(index) {
+                    continue;
+                }
                 let receiver = &mut self.receivers[index].receiver;
                 if receiver.poll_timeout().is_some_and(|due| due <= self.now) {
                     receiver.handle_timeout(self.now);
@@ -137,7 +145,11 @@ impl World {
                 self.speak(index, run);
             }
         }
+        self.settle_claims();
         for index in 0..self.receivers.len() {
+            if self.is_busy(index) {
+                continue;
+            }
             self.ask(index);
             let due = self.receivers[index].receiver.poll_timeout();
             let is_later = due.is_none_or(|due| due > self.now);
@@ -150,7 +162,7 @@ impl World {
     }
 
     /// Takes events, and holds the receiver to its account.
-    fn drain(&mut self, index: usize) {
+    pub(super) fn drain(&mut self, index: usize) {
         let (now, truth) = (self.now, Truth(&self.sources));
         let to = &mut self.receivers[index];
         while let Some(event) = to.receiver.poll_event() {
@@ -166,7 +178,7 @@ impl World {
         to.oracle.check(&to.receiver);
     }
 
-    fn ask(&mut self, index: usize) {
+    pub(super) fn ask(&mut self, index: usize) {
         while let Some(request) = self.receivers[index].receiver.poll_request(self.now) {
             let asker = &self.receivers[index];
             let may_ask = asker.plan.delivery != Delivery::DetectOnly && asker.is_up;
@@ -240,18 +252,14 @@ impl World {
                     self.take_request(packet.source, index, epoch, line, &payload);
                 }
                 // The server says so, not the source.
-                Body::Nobody { line } if is_there => {
-                    let to = &mut self.receivers[index];
-                    to.receiver.handle_no_responders(self.now, line);
-                    self.drain(index);
-                }
-                body if is_whole => self.hand_over(index, body),
+                body @ Body::Nobody { .. } if is_there => self.put(index, body),
+                body if is_whole => self.put(index, body),
                 _ => {}
             }
         }
     }
 
-    fn hand_over(&mut self, index: usize, body: Body) {
+    pub(super) fn hand_over(&mut self, index: usize, body: Body) {
         let now = self.now;
         let to = &mut self.receivers[index];
         match body {
@@ -280,7 +288,8 @@ impl World {
                     .handle_heartbeat_answer(now, line, &stamp, &heartbeat);
             }
             Body::End { line, end } => to.receiver.handle_repair_end(now, line, &end),
-            Body::Nobody { .. } | Body::Request { .. } => unreachable!("the server has it"),
+            Body::Nobody { line } => to.receiver.handle_no_responders(now, line),
+            Body::Request { .. } => unreachable!("the source has it"),
         }
         let bad = self.receivers[index].receiver.bad_stamps();
         // Answers for a run that was forgotten meanwhile are of no use.
@@ -392,6 +401,7 @@ impl World {
             return;
         };
         source.is_up = is_up;
+        source.up_since = self.now;
         source.connection += 1;
         for run in 0..source.runs.len() {
             if self.sources[index].runs[run].is_gone(self.now) {
@@ -414,13 +424,24 @@ impl World {
         let runs = runs.filter(|run| !run.is_gone(self.now));
         let senders = runs.filter_map(|run| run.sender.poll_timeout());
         let receivers = self.receivers.iter();
-        let receivers = receivers.filter_map(|to| to.receiver.poll_timeout());
+        let receivers = receivers.filter_map(|to| match to.is_busy {
+            true => Some(to.busy_until),
+            false => to.receiver.poll_timeout(),
+        });
+        let claims = self.sources.iter().filter_map(Source::claim_due);
         let changes = self.changes.keys().next().map(|(at, _)| *at);
         let forgery = self.forgeries.front().map(|forgery| forgery.at);
         let flood = self.floods.front().map(|flood| flood.at);
-        let times = [self.link.next(), changes, forgery, flood];
+        let times = [
+            self.link.next(),
+            changes,
+            forgery,
+            flood,
+            self.notices.next(),
+        ];
         let times = times.into_iter().flatten();
         let times = times.chain(acts).chain(senders).chain(receivers);
+        let times = times.chain(claims);
         // Whatever is due already is due in the next microsecond.
         let soon = self.now + Duration::from_micros(1);
         times.min().unwrap_or(TIME_MAX).max(soon)
@@ -429,13 +450,14 @@ impl World {
     fn is_over(&self) -> bool {
         let are_gone = |source: &Source| source.runs.iter().all(|run| run.is_gone(self.now));
         let is_done = |source: &Source| source.is_done && are_gone(source);
-        let is_settled = |to: &Subscriber| to.receiver.is_settled();
+        let is_settled = |to: &Subscriber| to.receiver.is_settled() && !to.is_busy;
         self.sources.iter().all(is_done)
             && self.receivers.iter().all(is_settled)
             && self.link.next().is_none()
             && self.changes.is_empty()
             && self.forgeries.is_empty()
             && self.floods.is_empty()
+            && self.notices.next().is_none()
     }
 
     fn judge(&self) {

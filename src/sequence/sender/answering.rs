@@ -374,6 +374,7 @@ impl Sender {
                 .reply_prefixes
                 .iter()
                 .any(|prefix| reply.starts_with(prefix.as_bytes()));
+        let is_allowed = is_allowed || Defect::AnyReply.is_planted();
         let text = core::str::from_utf8(reply).ok().filter(|_| is_allowed)?;
         Subject::new(text).ok()
     }
@@ -504,7 +505,8 @@ impl Sender {
         let gone = &progress.gone;
         let mut lines = self.stamp_line(self.lead);
         write_line(&mut lines, SEQ_TRAIL, &text(self.trail()));
-        if !gone.is_empty() {
+        let is_told = !Defect::NoTrail.is_planted();
+        if is_told && !gone.is_empty() {
             write_line(&mut lines, SEQ_GONE, &gone.to_text());
         }
         if has_more {
@@ -513,7 +515,7 @@ impl Sender {
         if let Some(retry) = retry {
             write_line(&mut lines, SEQ_RETRY, &text(millis_up(retry)));
         }
-        let is_nothing = progress.sent == 0 && !has_more && !gone.is_empty();
+        let is_nothing = is_told && progress.sent == 0 && !has_more && !gone.is_empty();
         let status = if is_nothing {
             ReplyStatus::NotRetained
         } else {

@@ -288,6 +288,11 @@ impl Sender {
         let seq = self.lead.saturating_add(1);
         let subjects = self.subjects.as_mut();
         let prev = subjects.and_then(|subjects| subjects.note(message.subject, seq));
+        let prev = if Defect::BrokenChain.is_planted() {
+            prev.map(|_| 0)
+        } else {
+            prev
+        };
         self.retention.push(now, message, prev);
         self.lead = seq;
         self.rhythm.note_message(now);
