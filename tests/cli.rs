@@ -11,12 +11,15 @@
 mod support;
 
 use std::process::Command;
+use std::time::Duration;
 
 use natseq::client::{Client, Publication};
 use natseq::wire::Headers;
 use serde_json::Value;
 use support::program::{Program, READY};
+use support::proxy::{Cut, Proxy};
 use support::{Folder, PATIENCE, RealServer, server};
+use tokio::time::timeout;
 
 fn natseq(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natseq"));
@@ -383,4 +386,69 @@ fn a_replayed_case_is_told_by_its_own_seed() {
     let records = Program::start(command.arg(&file), None).succeed();
     let summary: Value = serde_json::from_str(records.last().unwrap()).unwrap();
     assert_eq!(summary["seed"], 77, "{summary}");
+}
+
+/// The receiver is away while the rest is published; the publisher is killed before it comes back.
+#[tokio::test]
+async fn what_a_killed_publisher_had_sent_comes_from_the_archive() {
+    let Some(binary) = server("a killed publisher", "2.15.1") else {
+        return;
+    };
+    let folder = Folder::new();
+    let store = folder.path.display();
+    let config = format!("jetstream {{ store_dir: \"{store}\" }}");
+    let server = RealServer::start(&binary, &config);
+    let client = natseq::client::connect(&server.url()).await.unwrap();
+    let stream = r#"{"name":"S","subjects":["d.>"],"storage":"memory","allow_direct":true}"#;
+    let ask = async |subject: &str, request: &'static str| {
+        let answer = client.request(subject, request).await.unwrap();
+        serde_json::from_slice::<Value>(answer.payload()).unwrap()
+    };
+    let created = ask("$JS.API.STREAM.CREATE.S", stream).await;
+    assert!(created["error"].is_null(), "{created}");
+    let url = server.url();
+    let archive = Program::start(&mut natseq(&["archive", "S", "-s", &url]), None);
+    archive.wait_for_error("Archive of stream");
+    let proxy = Proxy::start(server.address(), 1);
+    let arguments = [
+        "sub",
+        "d.x",
+        "--sequenced",
+        "--archive",
+        "--json",
+        "--count",
+        "101",
+    ];
+    let sub = Program::start(natseq(&arguments).args(["-s", &proxy.url()]), None);
+    sub.wait_for_error(READY);
+    let arguments = [
+        "pub",
+        "d.x",
+        "body {{Count}}",
+        "--sequenced",
+        "--count",
+        "101",
+    ];
+    let pace = ["--sleep", "10ms", "-s", &url];
+    let publisher = Program::start(natseq(&arguments).args(pace), None);
+    sub.wait_for_output(r#""seq":1,"#);
+    proxy.refuse(true);
+    proxy.cut(Cut::Reset);
+    let stored = async {
+        while ask("$JS.API.STREAM.INFO.S", "").await["state"]["messages"] != 101 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, stored).await.unwrap();
+    drop(publisher);
+    proxy.refuse(false);
+    let told = sub.succeed();
+    let summary: Value = serde_json::from_str(told.last().unwrap()).unwrap();
+    assert_eq!(
+        (&summary["delivered"], &summary["lost"]),
+        (&101.into(), &0.into()),
+        "{summary}"
+    );
+    assert!(summary["repaired"].as_u64().unwrap() > 20, "{summary}");
+    client.close().await;
 }

@@ -143,8 +143,9 @@ pub enum Event<M> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lacking {
-    /// Heartbeats: a source's scope is learned only by asking the source, a lost end is noticed only
-    /// with the message behind it, and that a source has ended is not noticed at all.
+    /// Heartbeats: sources that were heard lately are asked for theirs, once in a second, where a
+    /// thousand or fewer are heard. A source is noticed only with its first message then, and a
+    /// lost end a second later.
     Heartbeats,
     /// Answers: nothing is asked for, and what is missing is reported lost after the gap timeout.
     Answers,

@@ -28,6 +28,8 @@ const EVICTED_PART: usize = 16;
 const RECENT_TIME: Duration = Duration::from_secs(30);
 /// The lowest bits of [`Request::line`] tell the requests of a line apart.
 const REQUEST_BITS: u32 = 8;
+/// Without heartbeats a source has so much longer before it is called silent.
+const DEAF_PATIENCE: Duration = Duration::from_secs(3);
 /// Then one after another: a thousand in a second.
 const QUESTION_SPACING: Duration = Duration::from_millis(1);
 
@@ -95,6 +97,10 @@ pub struct Receiver<M> {
     disconnected: Option<Duration>,
     path_changed: Option<Duration>,
     subscribed: Option<Duration>,
+    /// Whether heartbeats come only when they are asked for.
+    is_deaf: bool,
+    /// When the next source may be asked for one.
+    next_question: Duration,
     /// Since when the caller has no room.
     full: Option<Duration>,
     marks: Marks,
@@ -126,6 +132,8 @@ impl<M: Weight> Receiver<M> {
             disconnected: None,
             path_changed: None,
             subscribed: None,
+            is_deaf: false,
+            next_question: now,
             full: None,
             marks: Marks::default(),
             dropped: 0,
@@ -254,13 +262,16 @@ impl<M: Weight> Receiver<M> {
         self.subscribed.is_some()
     }
 
-    /// The server refuses something; `reason` is why.
+    /// The server refuses something on this connection; `reason` is why. Without heartbeats the
+    /// sources heard lately are asked for theirs, each once in a second, a thousand in all.
     pub fn handle_refused(&mut self, lacking: Lacking, reason: String) {
+        self.is_deaf |= lacking == Lacking::Heartbeats;
         self.events.push_back(Event::Degraded { lacking, reason });
     }
 
     /// The connection is gone. Nothing is asked for and nothing is given up until it is back.
     pub fn handle_disconnected(&mut self, now: Duration) {
+        self.is_deaf = false;
         self.disconnected.get_or_insert(now);
     }
 
@@ -606,13 +617,25 @@ impl<M: Weight> Receiver<M> {
             let Some((line, _)) = self.table.get_mut(id) else {
                 continue;
             };
-            if line.silent_due().is_some_and(|due| now >= due) {
+            let patience = if self.is_deaf {
+                DEAF_PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            let is_silent_at = |due: Duration| now >= due.saturating_add(patience);
+            if line.silent_due().is_some_and(is_silent_at) {
                 line.is_silent = true;
                 let (source, epoch) = (line.source().clone(), line.epoch());
                 self.events.push_back(Event::SourceSilent { source, epoch });
                 if self.options.asks_archives() {
                     self.with(now, id, |line, around| line.probe_archive(around));
                 }
+            }
+            let Some((line, _)) = self.table.get_mut(id) else {
+                continue;
+            };
+            if self.is_deaf && now < line.heard().saturating_add(RECENT_TIME) {
+                self.question_deaf(now, id);
             }
             let Some((line, _)) = self.table.get_mut(id) else {
                 continue;
@@ -634,6 +657,21 @@ impl<M: Weight> Receiver<M> {
         let turns = u32::try_from(places.div_ceil(SCAN_LINES)).unwrap_or(u32::MAX);
         let pause = SCAN_INTERVAL.checked_div(turns).unwrap_or(SCAN_INTERVAL);
         self.next_scan = now.saturating_add(pause);
+    }
+
+    /// Asks for the heartbeat that does not come by itself.
+    fn question_deaf(&mut self, now: Duration, id: LineId) {
+        let due = self.next_question.max(now);
+        let is_asked = self.with(now, id, |line, _| {
+            let is_idle = line.question().is_none();
+            if is_idle {
+                line.question_scope(due);
+            }
+            is_idle && line.question().is_some()
+        });
+        if is_asked == Some(true) {
+            self.next_question = due.saturating_add(QUESTION_SPACING);
+        }
     }
 
     fn evict_oldest(&mut self, now: Duration) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sequence::story::{MILLI, Story};
-use crate::sequence::{HeartbeatKind, LossReason};
+use crate::sequence::{HeartbeatKind, Lacking, LossReason};
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
@@ -179,4 +179,37 @@ fn many_sources_are_not_all_asked_at_the_moment_of_a_reconnect() {
     }
     assert_eq!(asked.iter().sum::<usize>(), 100);
     assert!(asked.iter().all(|count| *count < 15), "{asked:?}");
+}
+
+#[test]
+fn without_heartbeats_sources_are_asked_for_their_leads() {
+    let mut story = Story::new(Delivery::Immediate);
+    let reason = "refused".to_owned();
+    story.receiver.handle_refused(Lacking::Heartbeats, reason);
+    story.data(&[1]);
+    assert_eq!(story.told(), "heartbeats epoch7 1");
+    let mut asked = 0;
+    for step in 0..40 {
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            assert_eq!(request.kind, RequestKind::Heartbeat, "nothing is missing");
+            asked += 1;
+            story.answer(request.line, 1, 1, MILLI * 60_000);
+        }
+        assert_eq!(story.told(), "", "nor is it silent: {step}");
+        story.wait(MILLI * 100);
+    }
+    assert!(
+        (3..=5).contains(&asked),
+        "{asked} questions in four seconds"
+    );
+    story.wait(MILLI * 1_100);
+    let request = story.receiver.poll_request(story.now).unwrap();
+    story.answer(request.line, 3, 1, MILLI * 60_000);
+    assert_eq!(story.told(), "gap2-3");
+    story.receiver.handle_disconnected(story.now);
+    story.receiver.handle_connected(story.now);
+    story.answer(0, 3, 1, MILLI).repair(0, &[2, 3]).told();
+    while story.receiver.poll_request(story.now).is_some() {}
+    story.wait(MILLI * 1_100);
+    assert_eq!(story.request(), None, "they may come by themselves now");
 }

@@ -73,9 +73,10 @@ struct Case {
     coverage: Coverage,
     is_repaired: bool,
     is_lost: bool,
+    is_ended: bool,
 }
 
-/// Without heartbeats the source is asked for its scope; without answers losses are told; without both nothing is
+/// Without heartbeats the source is asked for its scope and its end; without answers losses are told; without both nothing is
 /// known of what is owed, and so nothing is claimed.
 #[tokio::test]
 async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
@@ -86,6 +87,7 @@ async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
             coverage: Coverage::Strict,
             is_repaired: true,
             is_lost: false,
+            is_ended: true,
         },
         Case {
             refused: &[ANSWERS],
@@ -93,6 +95,7 @@ async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
             coverage: Coverage::Strict,
             is_repaired: false,
             is_lost: true,
+            is_ended: true,
         },
         Case {
             refused: &[HEARTBEATS, ANSWERS],
@@ -100,6 +103,7 @@ async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
             coverage: Coverage::Unverified,
             is_repaired: false,
             is_lost: false,
+            is_ended: false,
         },
     ];
     for binary in servers("refused control subjects") {
@@ -144,6 +148,13 @@ async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
             let lines: Vec<_> = sub.statistics().collect();
             assert_eq!(lines[0].coverage, case.coverage, "{what}");
             assert!(sub.refusal().is_none(), "{what}");
+            if case.is_ended {
+                let closing = tokio::spawn(publisher.close());
+                hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+                timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+            } else {
+                drop(publisher);
+            }
             pricing.close().await;
             audit.close().await;
         }

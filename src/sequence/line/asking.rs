@@ -68,7 +68,7 @@ pub(super) struct Asked {
 
 /// A question for the source's scope.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Question {
+pub(in crate::sequence) struct Question {
     pub(super) due: Duration,
     pub(super) pause: Duration,
 }
@@ -129,7 +129,7 @@ impl<M: Weight> Line<M> {
         self.asking.get_or_insert_default()
     }
 
-    pub(super) fn question(&self) -> Option<Question> {
+    pub(in crate::sequence) fn question(&self) -> Option<Question> {
         self.asking.as_ref()?.question
     }
 
