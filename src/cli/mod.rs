@@ -8,6 +8,7 @@ mod dump;
 mod faults;
 mod fuzz;
 mod identity;
+mod printer;
 mod publish;
 mod record;
 mod serve;

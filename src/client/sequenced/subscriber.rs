@@ -26,13 +26,15 @@ use crate::client::publication::Publication;
 use crate::client::shared::Link;
 use crate::client::{Client, Subscription, new_inbox};
 use crate::sequence::{
-    Carrier, ControlSubjects, Delivery, Event, Heartbeat, Lacking, LineStatistics, Receiver,
-    ReceiverOptions, RepairEnd, ReplyStatus, SEQ_SUBJECT, STAMP_HEADER, Stamp, wrapped_len,
+    Carrier, ControlSubjects, Event, Lacking, LineStatistics, Receiver, RepairEnd, ReplyStatus,
+    SEQ_SUBJECT, STAMP_HEADER,
 };
-use crate::subject::{Filter, QueueGroup};
-use crate::wire::{HeaderBlock, Message};
+use crate::subject::Filter;
+use crate::wire::Message;
 
+use super::answer::Answer;
 use super::message::{Cut, SequencedMessage};
+use super::subscriber_builder::SequencedSubscriberBuilder;
 
 /// Messages that are checked with one look at the clock.
 const BATCH_MESSAGES: usize = 1_024;
@@ -42,141 +44,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// The status of a server's answer when nobody serves repairs.
 const NO_RESPONDERS: u16 = 503;
-
-impl Client {
-    /// Receives what is published within `filter`, checked and repaired.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Subject`](crate::client::ErrorKind::Subject) when `filter` is no subject or
-    /// pattern.
-    pub fn sequenced_subscriber(&self, filter: &str) -> Result<SequencedSubscriberBuilder, Error> {
-        let filter = Filter::new(filter)?;
-        Ok(SequencedSubscriberBuilder {
-            client: self.clone(),
-            options: ReceiverOptions::new(filter),
-            carrier: Carrier::default(),
-            group: None,
-            subjects: ControlSubjects::default(),
-        })
-    }
-}
-
-/// Options of a [`SequencedSubscriber`].
-#[derive(Debug, Clone)]
-pub struct SequencedSubscriberBuilder {
-    client: Client,
-    options: ReceiverOptions,
-    carrier: Carrier,
-    group: Option<QueueGroup>,
-    subjects: ControlSubjects,
-}
-
-impl SequencedSubscriberBuilder {
-    /// How messages are delivered. Default: [`Delivery::Immediate`].
-    #[must_use]
-    pub const fn delivery(mut self, delivery: Delivery) -> Self {
-        self.options.delivery = delivery;
-        self
-    }
-
-    /// Where messages carry their stamps, as their publishers have it. Default:
-    /// [`Carrier::Header`].
-    #[must_use]
-    pub const fn carrier(mut self, carrier: Carrier) -> Self {
-        self.carrier = carrier;
-        self
-    }
-
-    /// Shares the messages with the others of a queue group. No gaps are claimed then.
-    #[must_use]
-    pub fn queue_group(mut self, group: QueueGroup) -> Self {
-        self.group = Some(group);
-        self
-    }
-
-    /// Whether an archive is asked before anything is lost, such as `natseq archive` or
-    /// `jetstream::Archive`: see [`ReceiverOptions::archive`].
-    /// Default false: where there is none, each loss would be told later for nothing.
-    #[must_use]
-    pub const fn archive(mut self, asks: bool) -> Self {
-        self.options.archive = asks;
-        self
-    }
-
-    /// Changes the receiver's bounds and times.
-    #[must_use]
-    pub fn options(mut self, change: impl FnOnce(&mut ReceiverOptions)) -> Self {
-        change(&mut self.options);
-        self
-    }
-
-    /// Where control messages go. Default: under `_SEQ`.
-    #[must_use]
-    pub fn subjects(mut self, subjects: ControlSubjects) -> Self {
-        self.subjects = subjects;
-        self
-    }
-
-    /// Starts the subscription.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::subscribe`].
-    pub fn start(mut self) -> Result<SequencedSubscriber, Error> {
-        self.options.is_shared = self.group.is_some();
-        let shared = self.client.shared();
-        let inbox = new_inbox(shared)?;
-        let heartbeats = self.subjects.heartbeats(&self.options.filter)?;
-        let answers = Filter::new(&format!("{inbox}.*"))?;
-        // Data before heartbeats, so that the first heartbeat proves something.
-        let filters = [
-            (self.carrier.subscription(&self.options.filter)?, self.group),
-            (heartbeats, None),
-            (answers, None),
-        ];
-        let subscription = self.client.subscribe_all(&filters)?;
-        let [data_sid, heartbeat_sid, answer_sid] = subscription.sids() else {
-            return Err(Error::new(crate::client::ErrorKind::TooMany));
-        };
-        let clock = shared.clock;
-        let now = clock.now();
-        let mut link = shared.link.subscribe();
-        let link_seen = *link.borrow_and_update();
-        let filter = self.options.filter.clone();
-        let is_elsewhere = self.options.assume_scope.is_some();
-        let mut receiver = Receiver::new(self.options, inbox::random_seed()?, now);
-        if !matches!(link_seen, Link::Up(_)) {
-            receiver.handle_disconnected(now);
-        }
-        let confirmation = shared.ping().ok();
-        Ok(SequencedSubscriber {
-            confirmation,
-            data_sid: *data_sid,
-            heartbeat_sid: *heartbeat_sid,
-            answer_sid: *answer_sid,
-            subscription,
-            subjects: self.subjects,
-            carrier: self.carrier,
-            filter,
-            inbox,
-            receiver,
-            link,
-            link_seen,
-            clock,
-            client: self.client,
-            batch: Vec::new(),
-            taken_at: now,
-            heard_until: now,
-            left_at: now,
-            is_over: false,
-            is_elsewhere,
-            misplaced_heartbeats: 0,
-            drops: VecDeque::new(),
-            taken: 0,
-        })
-    }
-}
 
 /// Receives checked messages, and what is known of those that are missing.
 ///
@@ -206,8 +73,8 @@ pub struct SequencedSubscriber {
     /// When the program was given the turn last.
     left_at: Duration,
     is_over: bool,
-    /// Whether subjects come by other names here.
-    is_elsewhere: bool,
+    /// The scope that comes by other names here.
+    assumed: Option<Filter>,
     misplaced_heartbeats: u64,
     /// What the mailbox dropped, and was not told yet.
     drops: VecDeque<Dropped>,
@@ -216,6 +83,67 @@ pub struct SequencedSubscriber {
 }
 
 impl SequencedSubscriber {
+    pub(super) fn start(builder: SequencedSubscriberBuilder) -> Result<Self, Error> {
+        let SequencedSubscriberBuilder {
+            client,
+            mut options,
+            carrier,
+            group,
+            subjects,
+        } = builder;
+        options.is_shared = group.is_some();
+        let shared = client.shared();
+        let inbox = new_inbox(shared)?;
+        let heartbeats = subjects.heartbeats(&options.filter)?;
+        let answers = Filter::new(&format!("{inbox}.*"))?;
+        // Data before heartbeats, so that the first heartbeat proves something.
+        let filters = [
+            (carrier.subscription(&options.filter)?, group),
+            (heartbeats, None),
+            (answers, None),
+        ];
+        let subscription = client.subscribe_all(&filters)?;
+        let [data_sid, heartbeat_sid, answer_sid] = subscription.sids() else {
+            return Err(Error::new(crate::client::ErrorKind::TooMany));
+        };
+        let clock = shared.clock;
+        let now = clock.now();
+        let mut link = shared.link.subscribe();
+        let link_seen = *link.borrow_and_update();
+        let filter = options.filter.clone();
+        let assumed = options.assume_scope.clone();
+        let mut receiver = Receiver::new(options, inbox::random_seed()?, now);
+        if !matches!(link_seen, Link::Up(_)) {
+            receiver.handle_disconnected(now);
+        }
+        let confirmation = shared.ping().ok();
+        Ok(Self {
+            confirmation,
+            data_sid: *data_sid,
+            heartbeat_sid: *heartbeat_sid,
+            answer_sid: *answer_sid,
+            subscription,
+            subjects,
+            carrier,
+            filter,
+            inbox,
+            receiver,
+            link,
+            link_seen,
+            clock,
+            client,
+            batch: Vec::new(),
+            taken_at: now,
+            heard_until: now,
+            left_at: now,
+            is_over: false,
+            assumed,
+            misplaced_heartbeats: 0,
+            drops: VecDeque::new(),
+            taken: 0,
+        })
+    }
+
     /// Waits for the next event; `None` once the client is closed and everything was told.
     ///
     /// Gaps are asked for only while this is being awaited, and time that passes otherwise does not
@@ -511,7 +439,7 @@ impl SequencedSubscriber {
     /// Whether a heartbeat came on the subject of the scope that it announces. Who may publish
     /// there is for the server to say; elsewhere anybody could announce that scope.
     fn is_in_place(&mut self, message: &Message) -> bool {
-        if self.is_elsewhere {
+        if self.assumed.is_some() {
             return true;
         }
         let answer = Answer::new(message).and_then(Answer::heartbeat);
@@ -589,41 +517,6 @@ struct Presence<'a> {
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         *self.left_at = self.clock.now();
-    }
-}
-
-/// A message of the control plane: its headers, wherever they stand, and its body.
-#[derive(Debug, Clone, Copy)]
-struct Answer<'a> {
-    block: HeaderBlock<'a>,
-    /// Bytes of the headers when they stand in the payload.
-    wrapped_len: usize,
-    body: &'a [u8],
-}
-
-impl<'a> Answer<'a> {
-    fn new(message: &'a Message) -> Option<Self> {
-        let payload = message.payload();
-        if let Some(block) = message.headers() {
-            return Some(Self {
-                block,
-                wrapped_len: 0,
-                body: payload,
-            });
-        }
-        let wrapped_len = wrapped_len(payload)?;
-        let (block, body) = payload.split_at_checked(wrapped_len)?;
-        Some(Self {
-            block: HeaderBlock::new(block),
-            wrapped_len,
-            body,
-        })
-    }
-
-    fn heartbeat(self) -> Option<(&'a [u8], Heartbeat)> {
-        let stamp = self.block.first(STAMP_HEADER)?;
-        let lead = Stamp::parse(stamp)?.seq;
-        Some((stamp, Heartbeat::parse(lead, self.body).ok()?))
     }
 }
 
