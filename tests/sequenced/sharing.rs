@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use natseq::client::{Client, connect};
 use natseq::sequence::Event;
-use natseq::subject::QueueGroup;
+use natseq::subject::{Filter, QueueGroup};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::account::source;
+use crate::account::{Account, LINGER_MAX, hear, publish, source};
 use crate::support::{PATIENCE, RealServer, servers};
 
 /// One source over ten subjects, heard whole, in parts, and shared by groups whose members have the same filter or not.
@@ -74,6 +74,37 @@ async fn filters_and_queue_groups_are_told_of_no_loss() {
         client.close().await;
         let more = timeout(PATIENCE, told.recv()).await.unwrap();
         assert_eq!(more, None, "{}", binary.version);
+    }
+}
+
+/// A mapping gives four messages in five another name; of the others only the numbers tell, and the repairs, which have the
+/// first.
+#[tokio::test]
+async fn a_scope_that_comes_by_another_name_is_won_back_whole() {
+    let mappings = r#"mappings = {
+        "far.x": [ { destination: "near.x", weight: 80% } ]
+        "_SEQ.HB.far.x": "_SEQ.HB.near.x"
+    }"#;
+    for binary in servers("another name") {
+        let server = RealServer::start(&binary, mappings);
+        let client = connect(&server.url()).await.unwrap();
+        let far = Filter::new("far.x").unwrap();
+        let builder = client.sequenced_subscriber("near.x").unwrap();
+        let builder = builder.options(|options| options.assume_scope = Some(far));
+        let mut sub = builder.start().unwrap();
+        client.flush().await.unwrap();
+        let publisher = source(&client, "far.x", "far").start().unwrap();
+        publish(&publisher, "far.x", 1..=2_000).await;
+        let closing = tokio::spawn(publisher.close());
+        let mut account = Account::default();
+        hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+        account.assert_whole(2_000);
+        let sum = account.sum();
+        assert_eq!(sum.lost, 0, "{sum:?} on {}", binary.version);
+        assert!(sum.repaired > 100, "{sum:?} on {}", binary.version);
+        assert_eq!(sub.misplaced_heartbeats(), 0, "{}", binary.version);
+        timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+        client.close().await;
     }
 }
 

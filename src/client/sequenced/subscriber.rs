@@ -491,7 +491,10 @@ impl SequencedSubscriber {
         }
         match (block.first(STAMP_HEADER), block.first(SEQ_SUBJECT)) {
             (Some(stamp), Some(subject)) => {
-                if !self.filter.matches(subject) {
+                // A repair has the name that its source gave it.
+                let assumed = self.assumed.as_ref();
+                let is_meant = assumed.is_some_and(|scope| scope.matches(subject));
+                if !is_meant && !self.filter.matches(subject) {
                     return;
                 }
                 let repair = SequencedMessage::repaired(message.clone(), answer.wrapped_len);
