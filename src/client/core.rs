@@ -134,8 +134,8 @@ impl Core {
         }
     }
 
-    /// Delivers the messages that waited while the session moved, and the PONGs behind them.
-    pub(super) fn deliver_held(&mut self, now: Duration) {
+    /// Delivers the messages that waited while the session moved.
+    pub(super) fn deliver_held(&mut self) {
         let mut has_any = false;
         while let Some(message) = self.session.poll_message() {
             self.deliver(message);
@@ -144,6 +144,10 @@ impl Core {
         if has_any {
             self.hand_over();
         }
+    }
+
+    /// Answers the PINGs whose PONGs waited for these messages, and for what was told of the move.
+    pub(super) fn answer_held(&mut self, now: Duration) {
         if let Some(number) = self.session.poll_answered() {
             self.answer_pings(now, number);
         }

@@ -151,7 +151,8 @@ impl Driver {
         let now = self.shared.clock.now();
         self.shared.with_both(|core, outbox| {
             core.session.handle_disconnected(link, now, reason, outbox);
-            core.deliver_held(now);
+            core.deliver_held();
+            core.answer_held(now);
             core.drop_pings(outbox.pings_answered());
         });
         // Without a connection another bound is in force.
@@ -192,16 +193,18 @@ impl Driver {
     fn report(&mut self) {
         let mut core = self.shared.core();
         self.writing = core.session.writing_link().or(self.writing);
-        core.deliver_held(self.shared.clock.now());
+        core.deliver_held();
         drop(core);
         for link in &mut self.links {
             link.is_held = false;
         }
         loop {
-            let event = self.shared.core().session.poll_event();
-            let Some(event) = event else {
-                return;
+            let mut core = self.shared.core();
+            let Some(event) = core.session.poll_event() else {
+                // Whoever waited for the server has heard what it left in doubt.
+                return core.answer_held(self.shared.clock.now());
             };
+            drop(core);
             let outcome = match &event {
                 Event::Connected { generation, .. } => {
                     self.shared.link.send_replace(shared::Link::Up(*generation));

@@ -90,11 +90,11 @@ impl Owner {
             while let Some(message) = self.session.poll_message() {
                 self.route(message);
             }
-            let answered = self.session.poll_answered();
-            self.outputs.extend(answered.map(Output::Answered));
             while let Some(event) = self.session.poll_event() {
                 self.outputs.push(Output::Event(event));
             }
+            let answered = self.session.poll_answered();
+            self.outputs.extend(answered.map(Output::Answered));
             let Some(action) = action else {
                 return self.check_rest();
             };

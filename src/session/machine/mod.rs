@@ -336,8 +336,8 @@ impl Session {
     }
 
     /// The number of a PING that was answered while the session moved, and so were all before it: a
-    /// [`Heard::Pong`] that waited for the messages before it. To be asked for behind
-    /// [`Session::poll_message`].
+    /// [`Heard::Pong`] that waited for the messages before it, or for the move to be told. To be asked
+    /// for behind [`Session::poll_message`] and [`Session::poll_event`].
     #[must_use]
     pub const fn poll_answered(&mut self) -> Option<u64> {
         self.answered.take()

@@ -98,6 +98,9 @@ impl Session {
             }
             if moving.handle_pong(number) {
                 self.tell_move();
+                // Whoever waits for it is to know what the move left in doubt.
+                self.answered = Some(number);
+                return Heard::Nothing;
             }
         }
         Heard::Pong(number)
