@@ -20,6 +20,10 @@ use super::heartbeat::Prior;
 /// How long an owner may take to answer.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 
+/// A claimant goes beyond another's epoch by up to so much: two that go beyond the same one must not
+/// meet at the next, for receivers take runs with one epoch for one.
+const RAISE_MAX: u64 = 1 << 16;
+
 /// How often a claimant raises its epoch before it gives up.
 const RAISES_MAX: u32 = 8;
 
@@ -165,7 +169,7 @@ impl Claim {
                 if self.phase == Phase::Asking {
                     // It has ended already, perhaps with a clock that was ahead. Another that lives
                     // may still answer.
-                    self.epoch = self.epoch.max(notice.epoch.saturating_add(1));
+                    self.go_beyond(notice.epoch);
                 } else if self.owner.is_none_or(|owner| notice.epoch >= owner) {
                     self.due = now;
                     self.handle_timeout(now);
@@ -225,6 +229,15 @@ impl Claim {
         self.due = now;
     }
 
+    /// Takes a higher epoch than another has.
+    fn go_beyond(&mut self, other: u64) {
+        if self.epoch <= other {
+            let more = self.nonce.checked_rem(RAISE_MAX).unwrap_or_default();
+            let epoch = other.saturating_add(1).saturating_add(more);
+            self.epoch = epoch.min(NUMBER_MAX);
+        }
+    }
+
     fn give_way_or_raise(&mut self, now: Duration, owner: u64) {
         let is_over =
             self.policy == NamePolicy::Refuse || self.raises >= RAISES_MAX || owner >= NUMBER_MAX;
@@ -235,7 +248,7 @@ impl Claim {
         }
         self.raises = self.raises.saturating_add(1);
         self.owner = self.owner.max(Some(owner));
-        self.epoch = self.epoch.max(owner.saturating_add(1));
+        self.go_beyond(owner);
         self.phase = Phase::Announcing;
         self.unsent = Some(NoticeKind::Claim);
         self.due = now.saturating_add(ANSWER_TIME);
@@ -492,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_holder_gives_way_and_says_where_it_ended_even_when_its_clock_was_ahead() {
-        for (epoch, expected) in [(9, 9), (3, 6)] {
+        for (epoch, expected) in [(9, 9), (3, 6 + 9)] {
             let mut claim = Claim::new(NamePolicy::Takeover, epoch, 9, Duration::ZERO);
             let holder = Holder::new(5, 5);
             let by = talk(&mut claim, holder, MILLI);
@@ -554,7 +567,7 @@ mod tests {
         assert_eq!(claim.poll_notice().unwrap().kind, NoticeKind::Claim);
         claim.handle_timeout(MILLI * 250);
         let prior = Prior { epoch: 20, lead };
-        assert_eq!(claim.outcome(), held(21, Some(prior)));
+        assert_eq!(claim.outcome(), held(21 + 9, Some(prior)));
     }
 
     #[test]
@@ -565,15 +578,12 @@ mod tests {
         claim.handle_notice(MILLI, &says(Holder::new(6, 1), NoticeKind::Claim));
         assert_eq!(claim.poll_notice().unwrap().epoch, 7);
         for raise in 0..RAISES_MAX {
-            let other = Holder::new(100 + 2 * u64::from(raise), 1);
-            claim.handle_notice(MILLI, &says(other, NoticeKind::Owner));
-            assert_eq!(
-                claim.poll_notice().unwrap().epoch,
-                101 + 2 * u64::from(raise)
-            );
+            let epoch = 100 * u64::from(1 + raise);
+            claim.handle_notice(MILLI, &says(Holder::new(epoch, 1), NoticeKind::Owner));
+            assert_eq!(claim.poll_notice().unwrap().epoch, epoch + 1 + 7);
         }
-        claim.handle_notice(MILLI, &says(Holder::new(200, 1), NoticeKind::Owner));
-        assert_eq!(claim.outcome(), Some(ClaimOutcome::InUse { epoch: 200 }));
+        claim.handle_notice(MILLI, &says(Holder::new(900, 1), NoticeKind::Owner));
+        assert_eq!(claim.outcome(), Some(ClaimOutcome::InUse { epoch: 900 }));
     }
 
     #[test]

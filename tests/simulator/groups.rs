@@ -406,6 +406,8 @@ impl Plan {
         if jitter.hits(0.3) {
             self.cut(jitter);
         }
+        // The slowest needs so long for everything.
+        self.linger = SECOND * 60;
     }
 
     /// Two or three processes claim one name.
