@@ -1,5 +1,8 @@
 //! Ten million numbered messages shared and filtered, what numbers cost, and how soon a loss is noticed and mended.
+//!
+//! `NATSEQ_SOAK_MESSAGES=100000` makes less of it: to see whether it runs.
 
+use std::env;
 use std::time::{Duration, Instant};
 
 use natseq::client::{Client, Publication, SequencedSubscriber, connect};
@@ -22,8 +25,9 @@ fn ten_million_messages_shared_and_filtered_show_no_loss() {
         || async {
             let server = RealServer::start(&server("ten million", VERSION).unwrap(), "");
             let client = connect(&server.url()).await.unwrap();
-            let whole = count(&client, "orders.>", None, MESSAGES);
-            let tenth = count(&client, "orders.3.*", None, MESSAGES / 10);
+            let messages = messages_of(MESSAGES);
+            let whole = count(&client, "orders.>", None, messages);
+            let tenth = count(&client, "orders.3.*", None, messages / 10);
             let group = [(); 3].map(|()| count(&client, "orders.>", Some("g"), u64::MAX));
             client.flush().await.unwrap();
             let begun = Instant::now();
@@ -32,12 +36,10 @@ fn ten_million_messages_shared_and_filtered_show_no_loss() {
             let publisher = publisher.start().unwrap();
             let subjects: Vec<String> =
                 (0..10).map(|number| format!("orders.{number}.x")).collect();
-            for number in 0..MESSAGES {
+            for number in 0..messages {
                 let subject = &subjects[(number % 10) as usize];
-                publisher
-                    .publish(subject, "sixteen bytes ..")
-                    .await
-                    .unwrap();
+                let seq = publisher.publish(subject, "sixteen bytes ..").await;
+                assert_eq!(seq.unwrap(), number + 1);
                 // Nobody is to be too slow here: what is dropped is another soak.
                 if number % 10_000 == 9_999 {
                     publishing.flush().await.unwrap();
@@ -51,20 +53,12 @@ fn ten_million_messages_shared_and_filtered_show_no_loss() {
             client.close().await;
             let mut shared = Seen::default();
             for member in group {
-                let member = member.await.unwrap();
-                shared.messages += member.messages;
-                shared.reported += member.reported;
+                shared.add(member.await.unwrap());
             }
-            figures.exactly("delivered to who gets all", whole.messages, MESSAGES);
-            figures.exactly(
-                "delivered to who gets a tenth",
-                tenth.messages,
-                MESSAGES / 10,
-            );
-            figures.exactly("delivered to a group of three", shared.messages, MESSAGES);
-            figures.exactly("gaps and losses told to the tenth", tenth.reported, 0);
-            figures.exactly("gaps and losses told to the group", shared.reported, 0);
-            figures.exactly("losses told to who gets all", whole.lost, 0);
+            whole.show(&mut figures, "who gets all", messages, |_| true);
+            let is_of_tenth = |seq| seq % 10 == 4;
+            tenth.show(&mut figures, "who gets a tenth", messages, is_of_tenth);
+            shared.show(&mut figures, "a group of three", messages, |_| true);
             Figures::shown("it took", millis(begun.elapsed()), "ms");
             figures
         },
@@ -74,10 +68,57 @@ fn ten_million_messages_shared_and_filtered_show_no_loss() {
 /// What a subscriber was told.
 #[derive(Debug, Default)]
 struct Seen {
+    /// How often each number came, the first number first.
+    times: Vec<u8>,
     messages: u64,
-    /// Gaps and losses.
-    reported: u64,
+    gaps: u64,
     lost: u64,
+    /// What its own mailbox had no room for.
+    dropped: u64,
+    /// Numbers that have no outcome by its own account.
+    open: u64,
+}
+
+impl Seen {
+    fn note(&mut self, seq: u64) {
+        let index = usize::try_from(seq - 1).unwrap();
+        if self.times.len() <= index {
+            self.times.resize(index + 1, 0);
+        }
+        self.times[index] = self.times[index].saturating_add(1);
+        self.messages += 1;
+    }
+
+    /// Takes what another of its group has seen.
+    fn add(&mut self, other: Self) {
+        if self.times.len() < other.times.len() {
+            self.times.resize(other.times.len(), 0);
+        }
+        for (own, times) in self.times.iter_mut().zip(other.times) {
+            *own = own.saturating_add(times);
+        }
+        self.messages += other.messages;
+        self.gaps += other.gaps;
+        self.lost += other.lost;
+        self.dropped += other.dropped;
+        self.open += other.open;
+    }
+
+    /// Every number up to `last` that `is_due` came once, and nothing was claimed that is not so.
+    fn show(&self, figures: &mut Figures, who: &str, last: u64, is_due: impl Fn(u64) -> bool) {
+        let due = (1..=last).filter(|seq| is_due(*seq)).count() as u64;
+        let numbered = (1..).zip(&self.times);
+        let once = numbered.filter(|(seq, times)| is_due(*seq) && **times == 1);
+        figures.exactly(&format!("{who}: came once"), once.count() as u64, due);
+        figures.exactly(&format!("{who}: came at all"), self.messages, due);
+        figures.exactly(&format!("{who}: told to be lost"), self.lost, 0);
+        figures.exactly(&format!("{who}: without outcome"), self.open, 0);
+        let gaps = format!("{who}: missing for a while");
+        match self.dropped {
+            0 => figures.exactly(&gaps, self.gaps, 0),
+            _ => Figures::shown(&gaps, self.gaps as f64, ""),
+        }
+    }
 }
 
 /// Counts what a subscriber gets until it has `enough`, or its client is closed.
@@ -97,16 +138,18 @@ fn count(
         let mut seen = Seen::default();
         while seen.messages < enough {
             match sub.next().await {
-                Some(Event::Message { .. }) => seen.messages += 1,
-                Some(Event::Gap { .. }) => seen.reported += 1,
-                Some(Event::Lost { from, to, .. }) => {
-                    seen.reported += 1;
-                    seen.lost += to - from + 1;
-                }
+                Some(Event::Message { origin, .. }) => seen.note(origin.seq),
+                Some(Event::Gap { .. }) => seen.gaps += 1,
+                Some(Event::Lost { from, to, .. }) => seen.lost += to - from + 1,
                 Some(_) => {}
                 None => break,
             }
         }
+        for line in sub.statistics() {
+            assert!(line.is_balanced(), "{line:?}");
+            seen.open += line.undecided;
+        }
+        seen.dropped = sub.mailbox().dropped;
         seen
     })
 }
@@ -118,12 +161,13 @@ fn numbers_cost_little_throughput() {
     soak("sequencing::numbers_cost_little_throughput", 2, || async {
         let server = RealServer::start(&server("throughput", VERSION).unwrap(), "");
         let (mut plain, mut numbered) = (Vec::new(), Vec::new());
+        let burst = messages_of(BURST);
         for _ in 0..ROUNDS {
-            plain.push(plain_round(&server).await);
-            numbered.push(numbered_round(&server).await);
+            plain.push(plain_round(&server, burst).await);
+            numbered.push(numbered_round(&server, burst).await);
         }
         let (plain, numbered) = (percentile(&plain, 500), percentile(&numbered, 500));
-        let per_second = |time: Duration| BURST as f64 / time.as_secs_f64();
+        let per_second = |time: Duration| burst as f64 / time.as_secs_f64();
         Figures::shown("plain with a header of 48 bytes", per_second(plain), "/s");
         Figures::shown("numbered", per_second(numbered), "/s");
         let mut figures = Figures::default();
@@ -138,7 +182,7 @@ fn numbers_cost_little_throughput() {
     });
 }
 
-async fn plain_round(server: &RealServer) -> Duration {
+async fn plain_round(server: &RealServer, burst: u64) -> Duration {
     let [publishing, receiving] = [connect(&server.url()).await, connect(&server.url()).await];
     let (publishing, receiving) = (publishing.unwrap(), receiving.unwrap());
     let mut sub = receiving.subscribe("d.x").unwrap();
@@ -150,7 +194,7 @@ async fn plain_round(server: &RealServer) -> Duration {
     let begun = Instant::now();
     let publisher = tokio::spawn(async move {
         let payload = [b'x'; 128];
-        for _ in 0..BURST {
+        for _ in 0..burst {
             let publication = Publication::new("d.x", &payload).unwrap();
             publishing
                 .send(publication.headers(&headers))
@@ -161,7 +205,7 @@ async fn plain_round(server: &RealServer) -> Duration {
     });
     let mut batch = Vec::new();
     let mut count = 0;
-    while count < BURST {
+    while count < burst {
         count += sub.next_batch(&mut batch, 1_024).await as u64;
         batch.clear();
     }
@@ -171,7 +215,7 @@ async fn plain_round(server: &RealServer) -> Duration {
     took
 }
 
-async fn numbered_round(server: &RealServer) -> Duration {
+async fn numbered_round(server: &RealServer, burst: u64) -> Duration {
     let [publishing, receiving] = [connect(&server.url()).await, connect(&server.url()).await];
     let (publishing, receiving) = (publishing.unwrap(), receiving.unwrap());
     let mut sub = receiving
@@ -185,13 +229,13 @@ async fn numbered_round(server: &RealServer) -> Duration {
     let begun = Instant::now();
     let publisher = tokio::spawn(async move {
         let payload = [b'x'; 128];
-        for _ in 0..BURST {
+        for _ in 0..burst {
             publisher.publish("d.x", &payload).await.unwrap();
         }
         publisher
     });
     let mut count = 0;
-    while count < BURST {
+    while count < burst {
         match sub.next().await.unwrap() {
             Event::Message { .. } => count += 1,
             Event::Lost { .. } => panic!("a loss"),
@@ -232,7 +276,8 @@ fn a_lost_tail_is_noticed_by_the_first_heartbeat_and_mended_in_a_round_trip() {
             let publisher = publisher.source(SourceName::new("tail").unwrap());
             let publisher = publisher.heartbeat(heartbeat).start().unwrap();
             let (mut noticed, mut mended) = (Vec::new(), Vec::new());
-            while noticed.len() < SAMPLES {
+            let samples = usize::try_from(messages_of(SAMPLES as u64)).unwrap();
+            while noticed.len() < samples {
                 let begun = Instant::now();
                 publisher.publish("d.x", "tail").await.unwrap();
                 let mut gap = None;
@@ -284,6 +329,12 @@ async fn round_trips(from: &Client, to: &Client) -> Vec<Duration> {
     }
     echoing.abort();
     times
+}
+
+/// So many, or fewer where that is asked for.
+fn messages_of(most: u64) -> u64 {
+    let asked = env::var("NATSEQ_SOAK_MESSAGES").ok();
+    asked.map_or(most, |count| most.min(count.parse().unwrap()))
 }
 
 async fn next(sub: &mut SequencedSubscriber) -> Event<natseq::client::SequencedMessage> {
