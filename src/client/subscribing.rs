@@ -68,23 +68,24 @@ impl Client {
 
     /// Several subscriptions whose messages come in the order of the connection. Without the first one
     /// it ends; of the others it tells when they are refused, and asks for them again on the next
-    /// connection.
+    /// connection. The PONG says when the server has taken them, if there is a connection.
     pub(super) fn subscribe_all(
         &self,
         filters: &[(Filter, Option<QueueGroup>)],
-    ) -> Result<Subscription, Error> {
+    ) -> Result<(Subscription, Option<Pong>), Error> {
         let shared = self.shared();
-        let subscribed = shared.subscribe(&Interest {
+        let mut subscribed = shared.subscribe(&Interest {
             filters,
             policy: Arc::new(Policy {
                 marks_drops: true,
                 ..*shared.policy
             }),
             delivered_max: None,
-            is_confirmed: false,
+            is_confirmed: true,
             drains_last: false,
         })?;
-        Ok(Subscription::new(self.clone(), subscribed))
+        let confirmation = subscribed.confirmation.take();
+        Ok((Subscription::new(self.clone(), subscribed), confirmation))
     }
 }
 

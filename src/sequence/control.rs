@@ -85,6 +85,13 @@ impl ControlSubjects {
         Subject::new(&format!("{}.AR.{source}.{epoch}", self.prefix.as_str()))
     }
 
+    /// Whether this is where a source or an archive is asked.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_request(&self, subject: &str) -> bool {
+        let rest = subject.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".RX.") || rest.starts_with(".AR."))
+    }
+
     /// Where archives listen for repair requests to any source: `_SEQ.AR.*.*`, its name and epoch.
     ///
     /// # Errors

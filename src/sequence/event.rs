@@ -149,15 +149,19 @@ pub enum Lacking {
     Heartbeats,
     /// Answers: nothing is asked for, and what is missing is reported lost after the gap timeout.
     Answers,
+    /// Requests, to some source or archive at least: what is missing there is reported lost after
+    /// the gap timeout, unless another of them has it.
+    Requests,
 }
 
 impl Lacking {
-    /// A word for machines: `heartbeats`, `answers`.
+    /// A word for machines: `heartbeats`, `answers`, `requests`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Heartbeats => "heartbeats",
             Self::Answers => "answers",
+            Self::Requests => "requests",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a server's permissions keep apart: each user can do its own part, and nobody another's.
 
 use natseq::client::{Client, Event, Events, Publication, connect};
-use natseq::sequence::{Coverage, Delivery, Lacking};
+use natseq::sequence::{Coverage, Delivery, Event as SequenceEvent, Lacking};
 use natseq::subject::Subject;
 use natseq::wire::Headers;
 use tokio::time::timeout;
@@ -106,8 +106,16 @@ async fn a_receiver_goes_on_without_what_it_is_refused_and_says_so() {
             is_ended: false,
         },
     ];
+    let requests = Case {
+        refused: &[REQUESTS],
+        lacking: &[Lacking::Requests],
+        coverage: Coverage::Strict,
+        is_repaired: false,
+        is_lost: true,
+        is_ended: true,
+    };
     for binary in servers("refused control subjects") {
-        for case in &cases {
+        for case in cases.iter().chain([&requests]) {
             let what = format!("{:?} on {}", case.refused, binary.version);
             let users = case
                 .refused
@@ -179,8 +187,40 @@ async fn a_receiver_that_is_refused_the_messages_ends_and_says_why() {
     }
 }
 
+/// What is one too many is refused without a name: first the answers, then the heartbeats.
+#[tokio::test]
+async fn what_exceeds_the_subscriptions_of_a_connection_is_said_to_be_missing() {
+    for binary in servers("too many subscriptions") {
+        for (most, lacking) in [
+            (2, &[Lacking::Answers][..]),
+            (1, &[Lacking::Answers, Lacking::Heartbeats]),
+        ] {
+            let what = format!("{most} on {}", binary.version);
+            let server = RealServer::start(&binary, &format!("max_subscriptions: {most}"));
+            let client = connect(&server.url()).await.unwrap();
+            let mut sub = client.sequenced_subscriber("d.x").unwrap().start().unwrap();
+            client.flush().await.unwrap();
+            client.publish("d.x", "x").await.unwrap();
+            let mut told = Vec::new();
+            loop {
+                match timeout(PATIENCE, sub.next()).await.unwrap().unwrap() {
+                    SequenceEvent::Degraded { lacking, reason } => {
+                        assert!(reason.contains("maximum subscriptions"), "{reason}, {what}");
+                        told.push(lacking);
+                    }
+                    SequenceEvent::Unsequenced { .. } => break,
+                    other => panic!("{other:?}, {what}"),
+                }
+            }
+            assert_eq!(told, lacking, "{what}");
+            client.close().await;
+        }
+    }
+}
+
 const MESSAGES: &str = r#""orders.>", "_SEQ.HB.orders.>", "_INBOX.>""#;
 const HEARTBEATS: &str = r#""_SEQ.HB.orders.>""#;
+const REQUESTS: &str = r#""_SEQ.RX.>""#;
 const ANSWERS: &str = r#""_INBOX.>""#;
 
 /// Data, heartbeats, and the place where repairs are asked for: a neighbour gets at none of them.

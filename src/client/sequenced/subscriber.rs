@@ -13,7 +13,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::time::sleep_until;
 
 use crate::client::Refusal;
@@ -24,7 +25,7 @@ use crate::client::inbox;
 use crate::client::mailbox::{Dropped, MailboxStatistics};
 use crate::client::publication::Publication;
 use crate::client::shared::Link;
-use crate::client::{Client, Subscription, new_inbox};
+use crate::client::{Client, Event as ClientEvent, Subscription, new_inbox};
 use crate::sequence::{
     Carrier, ControlSubjects, Event, Lacking, LineStatistics, Receiver, RepairEnd, ReplyStatus,
     SEQ_SUBJECT, STAMP_HEADER,
@@ -59,6 +60,10 @@ pub struct SequencedSubscriber {
     carrier: Carrier,
     filter: Filter,
     inbox: String,
+    /// Where is told what may not be asked.
+    events: broadcast::Receiver<ClientEvent>,
+    /// Whether that was passed on for this connection.
+    is_asking_refused: bool,
     receiver: Receiver<SequencedMessage>,
     /// Says when the server has taken the subscription, until it has.
     confirmation: Option<Pong>,
@@ -102,7 +107,7 @@ impl SequencedSubscriber {
             (heartbeats, None),
             (answers, None),
         ];
-        let subscription = client.subscribe_all(&filters)?;
+        let (subscription, confirmation) = client.subscribe_all(&filters)?;
         let [data_sid, heartbeat_sid, answer_sid] = subscription.sids() else {
             return Err(Error::new(crate::client::ErrorKind::TooMany));
         };
@@ -116,7 +121,7 @@ impl SequencedSubscriber {
         if !matches!(link_seen, Link::Up(_)) {
             receiver.handle_disconnected(now);
         }
-        let confirmation = shared.ping().ok();
+        let events = shared.events.subscribe();
         Ok(Self {
             confirmation,
             data_sid: *data_sid,
@@ -127,6 +132,8 @@ impl SequencedSubscriber {
             carrier,
             filter,
             inbox,
+            events,
+            is_asking_refused: false,
             receiver,
             link,
             link_seen,
@@ -223,7 +230,6 @@ impl SequencedSubscriber {
     /// Waits for bytes, for time or for the connection, and lets the receiver know.
     async fn advance(&mut self) {
         self.note_refusals();
-        self.note_link();
         self.note_confirmation();
         self.note_pause();
         self.ask();
@@ -325,13 +331,29 @@ impl SequencedSubscriber {
 
     /// Tells what the server has refused that there is a way without.
     fn note_refusals(&mut self) {
-        for refusal in self.subscription.take_asides() {
+        // Before the link: what was refused on the next connection is news of that.
+        let refusals = self.subscription.take_asides();
+        self.note_link();
+        for refusal in refusals {
             let lacking = if refusal.sid == Some(self.heartbeat_sid) {
                 Lacking::Heartbeats
             } else {
                 Lacking::Answers
             };
             self.receiver.handle_refused(lacking, refusal.text);
+        }
+        loop {
+            match self.events.try_recv() {
+                Ok(ClientEvent::PublishRefused(refusal)) if !self.is_asking_refused => {
+                    if self.subjects.is_request(&refusal.subject) {
+                        self.is_asking_refused = true;
+                        let lacking = Lacking::Requests;
+                        self.receiver.handle_refused(lacking, refusal.text);
+                    }
+                }
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
         }
     }
 
@@ -343,6 +365,7 @@ impl SequencedSubscriber {
         let was_up = matches!(self.link_seen, Link::Up(_));
         self.link_seen = link;
         let now = self.clock.now();
+        self.is_asking_refused = false;
         if was_up {
             self.receiver.handle_disconnected(now);
         }
