@@ -140,11 +140,26 @@ const fn is_allowed(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
 }
 
-/// Returns true when `bytes` could be a [`SourceName`].
-pub(super) fn is_name(bytes: &[u8]) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&bytes.len())
-        && bytes.iter().all(|byte| is_allowed(char::from(*byte)))
+/// Returns true for a byte of a name.
+#[inline]
+pub(super) fn is_name_byte(byte: u8) -> bool {
+    NAME_BYTES
+        .get(usize::from(byte))
+        .is_some_and(|allowed| *allowed)
 }
+
+/// [`is_allowed`] of every byte.
+static NAME_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut rest: &mut [bool] = &mut allowed;
+    let mut byte = 0_u8;
+    while let [first, others @ ..] = rest {
+        *first = is_allowed(byte as char);
+        rest = others;
+        byte = byte.wrapping_add(1);
+    }
+    allowed
+};
 
 #[cfg(test)]
 mod tests {

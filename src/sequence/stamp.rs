@@ -3,7 +3,7 @@
 use crate::decimal;
 
 use super::NUMBER_MAX;
-use super::source::{SourceName, is_name};
+use super::source::{NAME_BYTES_MAX, SourceName, is_name_byte};
 
 /// The header that carries a stamp. It is the first of a stamped message.
 pub const STAMP_HEADER: &str = "Seq";
@@ -28,18 +28,21 @@ impl<'a> Stamp<'a> {
     /// Reads a stamp; `None` for anything that is not one.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        let mut fields = text.split(|byte| *byte == b'.');
-        let name = fields.next().filter(|name| is_name(name))?;
-        let stamp = Self {
-            source: core::str::from_utf8(name).ok()?,
-            epoch: number(fields.next()?)?,
-            seq: number(fields.next()?)?,
-            prev: match fields.next() {
-                Some(digits) => Some(number(digits)?),
-                None => None,
-            },
+        let (name, rest) = name_before_dot(text)?;
+        let (epoch, rest) = leading_number(rest)?;
+        let (seq, rest) = leading_number(rest.strip_prefix(b".")?)?;
+        let prev = match rest {
+            [] => None,
+            [b'.', digits @ ..] => Some(number(digits)?),
+            [..] => return None,
         };
-        (fields.next().is_none() && stamp.epoch > 0).then_some(stamp)
+        let source = core::str::from_utf8(name).ok()?;
+        (epoch > 0).then_some(Self {
+            source,
+            epoch,
+            seq,
+            prev,
+        })
     }
 
     /// Reads the numbers of a stamp that begins with `prefix`, which is `source.epoch.`.
@@ -83,22 +86,67 @@ impl<'a> Stamp<'a> {
     }
 }
 
+/// Cuts the source's name off at its dot.
+#[inline]
+fn name_before_dot(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut candidates = text.iter().take(NAME_BYTES_MAX.saturating_add(1));
+    let len = candidates.position(|byte| !is_name_byte(*byte))?;
+    let (name, rest) = text.split_at_checked(len)?;
+    let rest = rest.strip_prefix(b".")?;
+    (!name.is_empty()).then_some((name, rest))
+}
+
 /// Reads 1 to 16 digits without leading zeros, at most [`NUMBER_MAX`].
 #[inline]
 pub(super) fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 16 || (digits.len() > 1 && digits.first() == Some(&b'0'))
-    {
-        return None;
+    match leading_number(digits) {
+        Some((number, [])) => Some(number),
+        _ => None,
     }
+}
+
+/// [`number`] with what follows the digits.
+#[inline]
+fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0_u64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
+    let mut rest = text;
+    // Epochs have sixteen digits.
+    while let Some((eight, behind)) = rest.split_first_chunk()
+        && let Some(part) = eight_digits(*eight)
+    {
+        if text.len().saturating_sub(rest.len()) > 8 {
             return None;
         }
-        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        number = number.wrapping_mul(100_000_000).wrapping_add(part);
+        rest = behind;
     }
-    (number <= NUMBER_MAX).then_some(number)
+    while let [byte, behind @ ..] = rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        rest = behind;
+    }
+    let len = text.len().saturating_sub(rest.len());
+    let is_padded = len > 1 && text.first() == Some(&b'0');
+    let is_number = (1..=16).contains(&len) && !is_padded && number <= NUMBER_MAX;
+    is_number.then_some((number, rest))
+}
+
+/// Reads eight digits at once: pairs, then fours, then all.
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(text);
+    let digits = word.wrapping_sub(0x30 * ONES);
+    // A digit plus 0x76 stays below 0x80.
+    if (word | digits | digits.wrapping_add(0x76 * ONES)) & (0x80 * ONES) != 0 {
+        return None;
+    }
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -142,6 +190,40 @@ mod tests {
         }
         let long = [&[b'a'; 33][..], b".1.2"].concat();
         assert_eq!(Stamp::parse(&long), None);
+    }
+
+    #[test]
+    fn eight_bytes_are_digits_or_not() {
+        assert_eq!(eight_digits(*b"12345678"), Some(12_345_678));
+        assert_eq!(eight_digits(*b"00000000"), Some(0));
+        assert_eq!(eight_digits(*b"99999999"), Some(99_999_999));
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut text = *b"90909090";
+                text[place] = byte;
+                let expected = str::from_utf8(&text).ok();
+                let expected = expected.filter(|text| !text.contains('+'));
+                let expected = expected.and_then(|text| text.parse().ok());
+                assert_eq!(eight_digits(text), expected, "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_of_any_length_is_read_to_its_end() {
+        let digits = b"9007199254740991";
+        for len in 1..=digits.len() {
+            let text = str::from_utf8(&digits[..len]).unwrap();
+            let followed = format!("{text}.5");
+            let expected: u64 = text.parse().unwrap();
+            assert_eq!(number(text.as_bytes()), Some(expected));
+            let found = leading_number(followed.as_bytes());
+            assert_eq!(found, Some((expected, &b".5"[..])));
+        }
+        let long = "1".repeat(17);
+        assert_eq!(number(long.as_bytes()), None);
+        assert_eq!(number("1".repeat(40).as_bytes()), None);
+        assert_eq!(number(b"0000000000000001"), None);
     }
 
     #[test]
