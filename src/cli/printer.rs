@@ -189,10 +189,20 @@ impl Printer {
                     &text,
                 )
             }
-            Event::Conflict { source, epoch } => {
-                let (source, epoch) = (source.as_str(), *epoch);
-                let text = format!("{source}, epoch {epoch}, goes on beside a later run: dropped");
-                self.say(&Record::Conflict { source, epoch }, &text)
+            Event::Conflict {
+                source,
+                epoch,
+                count,
+            } => {
+                let (source, epoch, count) = (source.as_str(), *epoch, *count);
+                let text =
+                    format!("{source}, epoch {epoch}, goes on beside a later run: {count} dropped");
+                let record = Record::Conflict {
+                    source,
+                    epoch,
+                    count,
+                };
+                self.say(&record, &text)
             }
             Event::SourceEvicted { source, epoch } => {
                 let (source, epoch) = (source.as_str(), *epoch);

@@ -64,6 +64,7 @@ pub(super) enum Record<'a> {
     Conflict {
         source: &'a str,
         epoch: u64,
+        count: u64,
     },
     Evicted {
         source: &'a str,

@@ -123,12 +123,15 @@ pub enum Event<M> {
         /// Its last number; 0 when it sent none.
         last_seq: u64,
     },
-    /// A run that was superseded sent new numbers; they are dropped.
+    /// Somebody else sends in the name of the source, with a lower epoch: what is new of that is
+    /// dropped. Told at most once in a second for each source.
     Conflict {
         /// The source.
         source: SourceName,
-        /// The run that should have ended.
+        /// The run that should have ended, the latest if there are more.
         epoch: u64,
+        /// Messages and heartbeats of the source that were dropped since this was last told.
+        count: u64,
     },
     /// The table of sources is full; this one was forgotten and begins anew when it is heard.
     SourceEvicted {

@@ -1,12 +1,13 @@
 //! Times in half the space, for tables of many sources.
 
+use core::fmt;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A duration in whole nanoseconds up to 584 years, in eight bytes even when it is optional.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Nanos(NonZeroU64);
 
 impl Nanos {
@@ -35,6 +36,12 @@ impl Nanos {
     #[inline]
     pub(super) const fn get(self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(1))
+    }
+}
+
+impl fmt::Debug for Nanos {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.get(), out)
     }
 }
 

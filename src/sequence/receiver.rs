@@ -1,13 +1,16 @@
 //! One subscription: gives every number that it is owed exactly one outcome.
 
+mod identity;
+
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::jitter::Jitter;
 
+use self::identity::Contests;
 use super::defect::Defect;
 use super::event::{Event, Lacking};
-use super::heartbeat::{Heartbeat, Prior};
+use super::heartbeat::Heartbeat;
 use super::line::{Arrived, Line, Load, Marks, SCATTER_TIME, Surroundings, is_of_archive};
 use super::nanos::Nanos;
 pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
@@ -94,13 +97,16 @@ pub struct Receiver<M> {
     scan_from: usize,
     /// The runs to evict next, the one heard least recently first.
     oldest: VecDeque<(Rank, LineId)>,
+    contests: Contests,
     disconnected: Option<Duration>,
     path_changed: Option<Duration>,
+    /// Since when runs that begin are owed whole: none of them was forgotten.
     subscribed: Option<Duration>,
     /// Whether heartbeats come only when they are asked for.
     is_deaf: bool,
     /// When the next source may be asked for one.
     next_question: Duration,
+    forgotten: Option<Duration>,
     /// Since when the caller has no room.
     full: Option<Duration>,
     marks: Marks,
@@ -129,11 +135,13 @@ impl<M: Weight> Receiver<M> {
             next_scan: now.saturating_add(SCAN_INTERVAL),
             scan_from: 0,
             oldest: VecDeque::new(),
+            contests: Contests::default(),
             disconnected: None,
             path_changed: None,
             subscribed: None,
             is_deaf: false,
             next_question: now,
+            forgotten: None,
             full: None,
             marks: Marks::default(),
             dropped: 0,
@@ -165,7 +173,7 @@ impl<M: Weight> Receiver<M> {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return self.events.push_back(Event::Unsequenced { message });
         };
-        if let Some(line) = self.line_of(now, &stamp, stamp.seq, true) {
+        if let Some(line) = self.line_of(now, &stamp, stamp.seq, true, None) {
             self.last = Some(line);
             self.last_prefix.clear();
             let prefix = text.get(..stamp.prefix_len()).unwrap_or_default();
@@ -186,15 +194,17 @@ impl<M: Weight> Receiver<M> {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return;
         };
-        self.handle_prior(now, &stamp, heartbeat.prior);
         // A run that has ended may say so for a while beside the next.
         let is_news = !heartbeat.kind.is_end();
         let first_owed = heartbeat.lead.saturating_add(1);
-        if let Some(line) = self.line_of(now, &stamp, first_owed, is_news) {
-            self.supersede_before(now, line);
-            self.with(now, line, |line, around| {
+        if let Some(id) = self.line_of(now, &stamp, first_owed, is_news, heartbeat.prior) {
+            if is_news {
+                self.come_back(now, id);
+            }
+            self.with(now, id, |line, around| {
                 line.handle_heartbeat(around, heartbeat, None)
             });
+            self.succeed(now, id, heartbeat.prior);
         }
     }
 
@@ -207,14 +217,14 @@ impl<M: Weight> Receiver<M> {
         heartbeat: &Heartbeat,
     ) {
         let (line, question) = split(line);
-        let Some(stamp) = Stamp::parse(stamp).filter(|stamp| self.is_of(line, stamp)) else {
+        if !Stamp::parse(stamp).is_some_and(|stamp| self.is_of(line, &stamp)) {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return;
-        };
-        self.handle_prior(now, &stamp, heartbeat.prior);
+        }
         self.with(now, line, |line, around| {
             line.handle_heartbeat(around, heartbeat, Some(question))
         });
+        self.succeed(now, line, heartbeat.prior);
     }
 
     /// Takes a message that came in answer to a request of `line`.
@@ -229,6 +239,9 @@ impl<M: Weight> Receiver<M> {
                     is_archived: is_of_archive(number),
                 };
                 self.take(now, line, &arrived, message);
+                if !arrived.is_archived {
+                    self.prove(now, line);
+                }
             }
             None => self.bad_stamps = self.bad_stamps.saturating_add(1),
         }
@@ -450,7 +463,7 @@ impl<M: Weight> Receiver<M> {
             && let Some(line) = self.table.get(id)
         {
             let (source, epoch) = (line.source().clone(), line.epoch());
-            self.events.push_back(Event::Conflict { source, epoch });
+            self.conflict(now, source, epoch);
         }
     }
 
@@ -483,6 +496,7 @@ impl<M: Weight> Receiver<M> {
                 jitter: &mut self.jitter,
                 path_changed: self.path_changed,
                 subscribed: self.subscribed,
+                forgotten: self.forgotten,
                 marks: self.marks,
             },
         );
@@ -509,109 +523,10 @@ impl<M: Weight> Receiver<M> {
         })
     }
 
-    /// Finds or begins the line of a run; `None` when an earlier run comes back.
-    #[inline]
-    fn line_of(
-        &mut self,
-        now: Duration,
-        stamp: &Stamp<'_>,
-        first_owed: u64,
-        is_news: bool,
-    ) -> Option<LineId> {
-        let source = stamp.source_name();
-        let Some(latest) = self.table.latest(&source) else {
-            let is_all_owed = Defect::BaseOne.is_planted();
-            let base = if is_all_owed { 1 } else { first_owed };
-            return Some(self.begin(now, source, stamp.epoch, base, None));
-        };
-        let latest_epoch = self.table.get(latest)?.epoch();
-        if latest_epoch == stamp.epoch {
-            return Some(latest);
-        }
-        if Defect::OneEpoch.is_planted() {
-            return Some(latest);
-        }
-        if stamp.epoch > latest_epoch {
-            // Numbers of a later run are owed from its beginning.
-            return Some(self.begin(now, source, stamp.epoch, 1, Some(latest)));
-        }
-        if let Some(id) = self.table.run(latest, stamp.epoch) {
-            return Some(id);
-        }
-        if Defect::Reopened.is_planted() {
-            return Some(self.begin(now, source, stamp.epoch, 1, None));
-        }
-        if is_news {
-            let epoch = stamp.epoch;
-            self.events.push_back(Event::Conflict { source, epoch });
-        }
-        None
-    }
-
-    fn begin(
-        &mut self,
-        now: Duration,
-        source: SourceName,
-        epoch: u64,
-        base: u64,
-        previous: Option<LineId>,
-    ) -> LineId {
-        if self.table.len() >= self.options.sources_max {
-            self.evict_oldest(now);
-        }
-        let previous = previous.and_then(|id| self.table.get(id));
-        let is_tail_known = previous.is_some_and(Line::has_end);
-        let marks = previous.map_or(self.marks, |line| line.marks);
-        let previous = previous.map(Line::epoch);
-        let mut line = Line::new(source.clone(), epoch, base, now);
-        line.marks = marks;
-        if self.options.is_shared {
-            line.share();
-        } else if self.options.assume_scope.is_some() {
-            line.assume_covered();
-        }
-        if self.options.delivery == Delivery::DetectOnly && !Defect::DetectorAsks.is_planted() {
-            line.detect_only();
-        }
-        self.load = self.load.with(line.load());
-        let id = self.table.insert(line);
-        self.events.push_back(Event::EpochStarted {
-            source,
-            epoch,
-            previous,
-            is_tail_known,
-        });
-        self.with(now, id, |line, around| line.join(around));
-        id
-    }
-
-    /// A source names the last number of its run before: what we miss of that is countable.
-    fn handle_prior(&mut self, now: Duration, stamp: &Stamp<'_>, prior: Option<Prior>) {
-        let prior = prior.filter(|_| !Defect::NoPrior.is_planted());
-        let Some(prior) = prior.filter(|prior| prior.epoch < stamp.epoch) else {
-            return;
-        };
-        let latest = self.table.latest(&stamp.source_name());
-        let id = latest.and_then(|latest| self.table.run(latest, prior.epoch));
-        if let Some(id) = id {
-            self.with(now, id, |line, around| {
-                line.supersede(around, Some(prior.lead))
-            });
-        }
-    }
-
-    /// A heartbeat of a later run ends the earlier ones. Its data does not: on a path that reorders
-    /// it may have overtaken theirs.
-    fn supersede_before(&mut self, now: Duration, id: LineId) {
-        let earlier: Vec<LineId> = self.table.down_from(id).skip(1).collect();
-        for id in earlier {
-            self.with(now, id, |line, around| line.supersede(around, None));
-        }
-    }
-
     /// Looks at some of the lines for silence and idleness, so that all have their turn within
     /// the interval.
     fn scan(&mut self, now: Duration) {
+        self.tell_conflicts(now);
         let ids: Vec<LineId> = self.table.within(self.scan_from, SCAN_LINES).collect();
         for id in ids {
             let Some((line, _)) = self.table.get_mut(id) else {
@@ -719,6 +634,8 @@ impl<M: Weight> Receiver<M> {
                 continue;
             };
             self.load = self.load.without(line.load());
+            self.forgotten = Some(now);
+            self.subscribed = self.subscribed.map(|at| at.max(now));
             if let Some(due) = due {
                 self.timers.remove(&(due, id));
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sequence::story::{MILLI, Story};
-use crate::sequence::{HeartbeatKind, Lacking, LossReason};
+use crate::sequence::{HeartbeatKind, Lacking, LossReason, Prior, Start};
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
@@ -12,14 +12,16 @@ fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
     story
         .heartbeat(8, HeartbeatKind::Hello, 0, "d.x", prior)
         .data_of(8, &[1, 2]);
-    assert_eq!(story.told(), "epoch7 1 2 gap3-4 epoch8+ 1 2");
+    assert_eq!(story.told(), "epoch7 1 2 epoch8+ 1 2");
+    story.prove(8, prior);
+    assert_eq!(story.told(), "gap3-4");
     assert_eq!(story.request(), None, "they may be on another way to us");
     story.wait(MILLI * 36);
     assert_eq!(story.request().as_deref(), Some("3-4"));
     story.repair(0, &[3, 4]);
     assert_eq!(story.told(), "r3 r4 ended4");
     story.data_of(7, &[9]);
-    assert_eq!(story.told(), "conflict7");
+    assert_eq!(story.told(), "conflict7x1");
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn a_run_is_never_evicted_before_the_earlier_ones_of_its_source() {
         "what was missing is told"
     );
     story.data_of(8, &[2, 3]).data(&[2]);
-    assert_eq!(story.told(), "3 conflict7", "nothing is delivered again");
+    assert_eq!(story.told(), "3 conflict7x1", "nothing is delivered again");
     story.wait(MILLI).data_of(8, &[5]);
     story.receiver.handle_message(story.now, Some(b"c.1.1"), 1);
     assert_eq!(story.told(), "5 evicted epoch1 1", "b is settled");
@@ -133,7 +135,7 @@ fn what_all_runs_hold_together_is_bounded() {
     });
     story.hello().data(&[1, 3, 4]);
     story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
-    story.data_of(8, &[1, 3, 4]);
+    story.data_of(8, &[1, 3, 4]).prove(8, None);
     assert_eq!(story.told(), "epoch7 1 gap2-2 epoch8 1 gap2-2");
     let undecided: Vec<u64> = story
         .receiver
@@ -143,7 +145,6 @@ fn what_all_runs_hold_together_is_bounded() {
     assert_eq!(undecided, [3, 3], "nothing is given up");
     story.data_of(8, &[2]);
     assert_eq!(story.told(), "2 3", "the last was not held");
-    assert_eq!(story.request().as_deref(), Some("2"));
     assert_eq!(story.request().as_deref(), Some("4"), "it is asked for");
 }
 
@@ -212,4 +213,148 @@ fn without_heartbeats_sources_are_asked_for_their_leads() {
     while story.receiver.poll_request(story.now).is_some() {}
     story.wait(MILLI * 1_100);
     assert_eq!(story.request(), None, "they may come by themselves now");
+}
+
+#[test]
+fn a_run_that_does_not_prove_itself_ends_no_other() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]).told();
+    let forged = 1 << 52;
+    let prior = Some(Prior { epoch: 7, lead: 9 });
+    for seq in 2..20 {
+        story.heartbeat(forged, HeartbeatKind::Hello, 0, "d.x", prior);
+        story.data_of(forged, &[seq]).data(&[seq]);
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            assert_eq!(request.epoch, forged, "the other is well");
+            story.receiver.handle_no_responders(story.now, request.line);
+        }
+        story.wait(MILLI * 300);
+    }
+    let told = story.told();
+    assert!(
+        !told.contains("conflict") && !told.contains("ended"),
+        "{told}"
+    );
+    assert_eq!(story.line().delivered, 19, "the source is heard as before");
+    story.prove(forged, None).data(&[20]);
+    assert_eq!(story.told(), "conflict7x1", "but now it has given way");
+}
+
+#[test]
+fn whoever_only_detects_takes_data_and_a_heartbeat_for_proof() {
+    let mut story = Story::new(Delivery::DetectOnly);
+    story.hello().data(&[1]);
+    for _ in 0..3 {
+        story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+    }
+    story.data(&[2]).data_of(8, &[1]).data(&[3]);
+    assert_eq!(story.told(), "epoch7 1 epoch8 2 1 3");
+    story.heartbeat(8, HeartbeatKind::Beat, 1, "d.x", None);
+    story.data(&[4]);
+    assert_eq!(story.told(), "conflict7x1");
+}
+
+#[test]
+fn a_clock_that_was_set_back_silences_a_source_for_a_second_only() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 2]);
+    assert_eq!(story.told(), "epoch7 1 2");
+    // The run of 7 is gone.
+    story.wait(MILLI * 500);
+    story.heartbeat(5, HeartbeatKind::Hello, 0, "d.x", None);
+    story.data_of(5, &[1]).wait(MILLI * 499).data_of(5, &[2]);
+    assert_eq!(story.told(), "conflict5x1", "it may still be there");
+    story.wait(MILLI).data_of(5, &[3]);
+    assert_eq!(story.told(), "epoch5 3");
+    story.heartbeat(5, HeartbeatKind::Beat, 3, "d.x", None);
+    assert_eq!(story.told(), "gap1-2", "what was dropped is asked for");
+    let line = story.receiver.statistics().next().unwrap();
+    assert_eq!((line.epoch, line.base, line.undecided), (5, 1, 2));
+    assert_eq!(story.receiver.conflicts(), 3);
+}
+
+#[test]
+fn a_run_that_was_only_away_takes_its_place_again() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]).wait(MILLI * 1_001);
+    story.data_of(5, &[7]);
+    assert_eq!(story.told(), "epoch7 1 epoch5 7");
+    story.beat(HeartbeatKind::Beat, 2).data(&[3]);
+    assert_eq!(story.told(), "gap2-2 3");
+    story.prove(7, None).data_of(5, &[8]);
+    assert_eq!(story.told(), "conflict5x1");
+}
+
+#[test]
+fn whoever_was_first_and_proves_nothing_cannot_keep_the_source_out() {
+    let mut story = Story::new(Delivery::Immediate);
+    let forged = 1 << 52;
+    for seq in 1..=4 {
+        story.heartbeat(forged, HeartbeatKind::Hello, 0, "d.x", None);
+        story.data(&[seq]).wait(MILLI * 300);
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            story.receiver.handle_no_responders(story.now, request.line);
+        }
+    }
+    story.data(&[5]);
+    assert_eq!(
+        story.told(),
+        format!("epoch{forged} conflict7x1 conflict7x3 epoch7 5")
+    );
+}
+
+#[test]
+fn conflicts_are_told_once_in_a_second_and_all_are_counted() {
+    let mut story = Story::new(Delivery::Immediate);
+    story
+        .hello()
+        .data(&[1])
+        .data_of(8, &[1])
+        .prove(8, None)
+        .told();
+    for seq in 2..=1_001 {
+        story.data(&[seq]);
+    }
+    assert_eq!(story.told(), "conflict7x1");
+    story.wait(MILLI * 500).beat(HeartbeatKind::Beat, 1);
+    assert_eq!(story.told(), "");
+    story.heartbeat(8, HeartbeatKind::Beat, 1, "d.x", None);
+    story.wait(MILLI * 501);
+    assert_eq!(story.told(), "conflict7x999", "nothing is forgotten");
+    assert_eq!(story.receiver.conflicts(), 1_000);
+}
+
+#[test]
+fn an_end_that_was_made_up_ends_with_the_next_message() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 2]).beat(HeartbeatKind::End, 2);
+    assert_eq!(story.told(), "epoch7 1 2 ended2");
+    assert!(story.receiver.has_ended());
+    story.data(&[3]);
+    assert_eq!(story.told(), "3");
+    assert!(!story.receiver.has_ended());
+    story.wait(MILLI * 2_000);
+    assert_eq!(story.told(), "silent", "it is watched again");
+}
+
+#[test]
+fn what_was_forgotten_is_not_asked_for_again() {
+    for start in [Start::Live, Start::Retained] {
+        let mut story = Story::with(Delivery::Immediate, |options| {
+            options.sources_max = 1;
+            options.start = start;
+        });
+        story.receiver.handle_subscribed(story.now);
+        story.wait(MILLI * 10).hello().data(&[1, 2]).told();
+        story.receiver.handle_message(story.now, Some(b"b.1.1"), 1);
+        story.told();
+        story.wait(MILLI).data(&[3]);
+        assert_eq!(story.told(), "evicted epoch7 3");
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            if request.epoch == 7 {
+                story.answer(request.line, 3, 1, MILLI * 2);
+            }
+        }
+        assert_eq!((story.told().as_str(), story.line().base), ("", 3));
+    }
 }

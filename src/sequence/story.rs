@@ -120,6 +120,28 @@ impl Story {
         self
     }
 
+    /// The source answers for a run that was asked to prove itself.
+    pub(super) fn prove(&mut self, epoch: u64, prior: Option<Prior>) -> &mut Self {
+        let mut requests = core::iter::from_fn(|| self.receiver.poll_request(self.now));
+        let asked = requests
+            .find(|request| request.epoch == epoch && request.kind == RequestKind::Heartbeat);
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Beat,
+            scope: Filter::new("d.x").unwrap(),
+            lead: 0,
+            trail: 1,
+            next: MILLI * 40,
+            generation: 1,
+            prior,
+            age: Some(MILLI),
+        };
+        let line = asked.expect("it is asked").line;
+        let stamp = format!("a.{epoch}.0");
+        self.receiver
+            .handle_heartbeat_answer(self.now, line, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
     /// A heartbeat over the source's second connection.
     pub(super) fn beat_again(&mut self, lead: u64) -> &mut Self {
         let heartbeat = Heartbeat {
@@ -245,7 +267,7 @@ impl Story {
                 Event::Degraded { lacking, .. } => lacking.as_str().into(),
                 Event::SourceSilent { .. } => "silent".into(),
                 Event::SourceEnded { last_seq, .. } => format!("ended{last_seq}"),
-                Event::Conflict { epoch, .. } => format!("conflict{epoch}"),
+                Event::Conflict { epoch, count, .. } => format!("conflict{epoch}x{count}"),
                 Event::SourceEvicted { .. } => "evicted".into(),
             });
         }

@@ -11,17 +11,22 @@ const MOMENTS: &[&str] = &[
     "disconnected",
     "due",
     "end_due",
+    "forgotten",
+    "full",
     "gone_due",
     "heard",
     "last_message",
     "next_scan",
     "path_changed",
     "progress",
+    "since",
     "subscribed",
+    "told",
+    "touched",
     "until",
 ];
 /// Fields that decide nothing but how pauses scatter, counters, and what never changes.
-const LEFT_OUT: &[&str] = &["duplicates", "jitter", "options", "statistics"];
+const LEFT_OUT: &[&str] = &["counts", "jitter", "options", "statistics"];
 
 /// Counts every moment from `now`, and leaves out what decides nothing.
 pub(super) fn relative(machines: &str, now: Duration) -> String {

@@ -79,6 +79,8 @@ pub(super) struct Account {
     has_answered: bool,
     /// A later run was confirmed when no higher number than this had come.
     fence: Option<u64>,
+    /// The highest number that a heartbeat of it has named.
+    named: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -229,7 +231,9 @@ impl World {
                 let stamp = format!("s.{epoch}.{}", heartbeat.lead);
                 self.receiver
                     .handle_heartbeat(now, stamp.as_bytes(), &heartbeat);
-                self.accounts.get_mut(&epoch).unwrap().is_heard = true;
+                let account = self.accounts.get_mut(&epoch).unwrap();
+                account.is_heard = true;
+                account.named = account.named.max(heartbeat.lead);
                 self.fence(epoch, heartbeat.prior);
             }
             Packet::Answer {
@@ -241,7 +245,9 @@ impl World {
                 let stamp = stamp.as_bytes();
                 self.receiver
                     .handle_heartbeat_answer(now, line, stamp, &heartbeat);
-                self.accounts.get_mut(&epoch).unwrap().has_answered = true;
+                let account = self.accounts.get_mut(&epoch).unwrap();
+                account.has_answered = true;
+                account.named = account.named.max(heartbeat.lead);
                 self.fence(epoch, heartbeat.prior);
             }
             Packet::End { line, end } => self.receiver.handle_repair_end(now, line, &end),
@@ -338,7 +344,8 @@ impl World {
                 if is_ordered && before >= Some(message.seq) {
                     return Err(format!("I14: {message:?} after {before:?}"));
                 }
-                if account.fence.is_some_and(|fence| message.seq > fence) {
+                let is_new = |fence: u64| message.seq > fence.max(account.named);
+                if account.fence.is_some_and(is_new) {
                     return Err(format!("I13: {message:?} behind the fence"));
                 }
                 let is_new = account.delivered.insert(message.seq);

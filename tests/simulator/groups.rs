@@ -40,6 +40,8 @@ pub(super) enum Group {
     Carriers,
     Overflow,
     Claims,
+    ClockSteps,
+    Evictions,
 }
 
 impl Group {
@@ -67,6 +69,8 @@ impl Group {
         Self::Carriers,
         Self::Overflow,
         Self::Claims,
+        Self::ClockSteps,
+        Self::Evictions,
     ];
 }
 
@@ -95,6 +99,8 @@ impl Plan {
             Group::QueueGroups => plan.share(&mut jitter),
             Group::SmallTables => plan.narrow(&mut jitter),
             Group::Holders => plan.hold_twice(&mut jitter),
+            Group::ClockSteps => plan.step_back(&mut jitter),
+            Group::Evictions => plan.crowd(&mut jitter),
             Group::LongOutages => plan.be_away(&mut jitter),
             Group::HelloLost => plan.miss_hello(&mut jitter),
             Group::Retained => plan.look_back(&mut jitter),
@@ -450,5 +456,30 @@ impl Plan {
         self.repair();
         self.linger = SECOND * 60;
         self.link.loss = self.link.loss.clamp(0.2, 0.35);
+    }
+
+    /// A source begins anew with an epoch that is smaller.
+    fn step_back(&mut self, jitter: &mut Jitter) {
+        self.restart(2, jitter.hits(0.7));
+        for source in &mut self.sources {
+            source.steps_back = true;
+            source.rest = SECOND * 30;
+        }
+        self.link.loss = self.link.loss.min(0.35);
+    }
+
+    /// There is no room for every run of every source.
+    fn crowd(&mut self, jitter: &mut Jitter) {
+        while self.sources.len() < 3 {
+            self.sources.push(source(jitter, self.sources.len()));
+        }
+        self.restart(2, jitter.hits(0.5));
+        self.bounds = Some(Bounds {
+            sources_max: 2 + number(jitter, 2),
+            gaps_max: 1_000,
+            hold_bytes_max: 1 << 20,
+        });
+        self.link.duplication = 0.0;
+        self.is_lossless = false;
     }
 }

@@ -156,6 +156,18 @@ fn two_holders_of_a_name_are_never_mixed() {
     for_each_seed("two_holders", Group::Holders);
 }
 
+/// I13: a source whose clock was set back is heard again.
+#[test]
+fn a_clock_that_steps_back_silences_no_source() {
+    for_each_seed("steps_back", Group::ClockSteps);
+}
+
+/// I3: what is forgotten is not asked for again.
+#[test]
+fn a_run_that_was_evicted_is_not_delivered_twice() {
+    for_each_seed("evicted", Group::Evictions);
+}
+
 /// I5: time without a connection does not count.
 #[test]
 fn a_long_outage_in_the_middle_of_repairs_loses_nothing() {

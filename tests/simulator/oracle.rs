@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use natseq::sequence::{
-    Carrier, Cause, Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Receiver,
-    Start, Weight,
+    Carrier, Cause, Coverage, Delivery, Event, Heartbeat, LineStatistics, LossReason, Prior,
+    Receiver, Start, Weight,
 };
 use natseq::subject::Filter;
 
@@ -18,6 +18,8 @@ use super::plan::{Bounds, Plan, ReceiverPlan, SourcePlan};
 const PROOF_TIME: Duration = Duration::from_millis(60);
 /// The same for a receiver that does not ask.
 const UNASKED_PROOF_TIME: Duration = Duration::from_millis(1_100);
+/// After so long a silence another run may take the place, at the earliest.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// One run of one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +105,10 @@ pub(super) struct Oracle {
     /// What was delivered of runs that were forgotten since.
     graves: BTreeMap<Run, BTreeSet<u64>>,
     /// News of runs that should have ended: how often they came, and how often that was told.
-    conflicts: BTreeMap<Run, (u64, u64)>,
+    conflicts: BTreeMap<usize, (u64, u64)>,
+    /// Runs that were not listened to: the lowest first number, the last number, when, and whether
+    /// that was a message.
+    refused: BTreeMap<Run, (u64, u64, Duration, bool)>,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
     pub(super) gaps: u64,
@@ -120,9 +125,10 @@ struct Account {
     known: u64,
     heard: Duration,
     next: Duration,
-    /// Whether it has answered us.
-    is_confirmed: bool,
     is_superseded: bool,
+    /// Whether the source has answered for it.
+    is_proven: bool,
+    prior: Option<Prior>,
     is_end_known: bool,
     /// Since this number the receiver knows that it sees a part.
     partial_since: Option<u64>,
@@ -169,6 +175,7 @@ impl Oracle {
             runs: BTreeMap::new(),
             graves: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            refused: BTreeMap::new(),
             first_gap: None,
             gaps: 0,
         }
@@ -183,15 +190,18 @@ impl Oracle {
         fact: Fact,
     ) -> bool {
         let Tag { run, seq, .. } = tag;
-        if !is_repair && !self.meet(run, seq, true, fact) {
+        if !is_repair && !self.meet(now, run, (seq, seq), true, fact) {
             return false;
+        }
+        if is_repair {
+            self.prove(run);
         }
         let Some(account) = self.runs.get_mut(&run) else {
             return false;
         };
         account.heard = now;
         if account.is_superseded && seq > account.known {
-            self.conflicts.entry(run).or_default().0 += 1;
+            self.conflicts.entry(run.source).or_default().0 += 1;
             return false;
         }
         account.known = account.known.max(seq);
@@ -220,43 +230,84 @@ impl Oracle {
         is_answer: bool,
         fact: Fact,
     ) {
-        if let Some(prior) = heartbeat.prior {
-            let epoch = prior.epoch;
-            if let Some(account) = self.runs.get_mut(&Run { epoch, ..run }) {
-                account.known = account.known.max(prior.lead);
-                (account.is_superseded, account.is_end_known) = (true, true);
-            }
-        }
         let is_end = heartbeat.kind.is_end();
-        if !is_answer && !self.meet(run, heartbeat.lead + 1, !is_end, fact) {
+        let numbers = (heartbeat.lead + 1, heartbeat.lead);
+        if !is_answer && !self.meet(now, run, numbers, !is_end, fact) {
             return;
         }
-        let earlier = self.runs.iter_mut().filter(|_| !is_answer);
-        for (other, account) in earlier {
-            account.is_superseded |= other.source == run.source && other.epoch < run.epoch;
+        let of_it = |other: &&Run| other.source == run.source;
+        let is_latest = self.runs.keys().filter(of_it).max() == Some(&run);
+        let asks_nothing = self.delivery == Delivery::DetectOnly || self.is_shared;
+        let Some(account) = self.runs.get_mut(&run) else {
+            return;
+        };
+        (account.heard, account.next) = (now, heartbeat.next);
+        account.known = account.known.max(heartbeat.lead);
+        account.is_end_known |= is_end;
+        account.is_superseded &= is_answer || is_end || !is_latest;
+        account.prior = heartbeat.prior.or(account.prior);
+        if is_answer || account.is_proven || asks_nothing && account.delivered > 0 {
+            self.prove(run);
         }
-        if let Some(account) = self.runs.get_mut(&run) {
-            (account.heard, account.next) = (now, heartbeat.next);
-            account.is_confirmed |= is_answer;
-            account.known = account.known.max(heartbeat.lead);
-            account.is_end_known |= is_end;
+    }
+
+    /// The source answers for a run: those before it are over.
+    fn prove(&mut self, run: Run) {
+        let Some(account) = self.runs.get_mut(&run) else {
+            return;
+        };
+        account.is_proven = true;
+        let prior = account.prior;
+        for (other, account) in &mut self.runs {
+            if other.source != run.source || other.epoch >= run.epoch {
+                continue;
+            }
+            account.is_superseded = true;
+            if let Some(prior) = prior.filter(|prior| prior.epoch == other.epoch) {
+                account.known = account.known.max(prior.lead);
+                account.is_end_known = true;
+            }
         }
     }
 
     /// A run makes contact. Returns false when it is not to be heard, for a later one was.
-    fn meet(&mut self, run: Run, first: u64, is_news: bool, fact: Fact) -> bool {
+    fn meet(
+        &mut self,
+        now: Duration,
+        run: Run,
+        (first, last): (u64, u64),
+        is_news: bool,
+        fact: Fact,
+    ) -> bool {
         if self.runs.contains_key(&run) {
             return true;
         }
         let others = self.runs.keys().filter(|other| other.source == run.source);
         let base_max = match others.max() {
             Some(latest) if latest.epoch > run.epoch => {
-                self.conflicts.entry(run).or_default().0 += u64::from(is_news);
+                // Those above it may be silent: the receiver tells when it begins.
+                if is_news {
+                    self.conflicts.entry(run.source).or_default().0 += 1;
+                    let before = self.refused.get(&run).map_or(first, |refused| refused.0);
+                    let refused = (before.min(first), last, now, first == last);
+                    self.refused.insert(run, refused);
+                }
                 return false;
             }
-            Some(_) => 1,
+            Some(_) if self.graves.is_empty() => 1,
+            // It may be known from before it was forgotten.
+            Some(_) => {
+                self.begin(run, first, fact);
+                self.account(run).base_min = 1;
+                return true;
+            }
             None => first,
         };
+        self.begin(run, base_max, fact);
+        true
+    }
+
+    fn begin(&mut self, run: Run, base_max: u64, fact: Fact) {
         let was_forgotten = self.graves.contains_key(&run);
         let is_wanted = self.joined <= fact.began || self.start == Start::Retained;
         let was_there = is_wanted && !was_forgotten;
@@ -267,7 +318,32 @@ impl Oracle {
             ..Account::default()
         };
         self.runs.insert(run, account);
-        true
+    }
+
+    /// I13: a run with a lower epoch begins only when those above it are silent.
+    fn step_back(&mut self, now: Duration, run: Run, fact: Fact) {
+        let Some((first, last, at, is_data)) = self.refused.remove(&run) else {
+            return;
+        };
+        assert_eq!(at, now, "I13: {run:?} begins without a word");
+        // This one was no conflict after all.
+        self.conflicts.entry(run.source).or_default().0 -= 1;
+        self.begin(run, first, fact);
+        let above = |other: &Run| other.source == run.source && other.epoch > run.epoch;
+        for (other, account) in &mut self.runs {
+            if above(other) {
+                let quiet = (account.next * 3).max(SILENCE_MIN);
+                let is_quiet = now >= account.heard + quiet || !account.is_proven;
+                let is_over = account.is_superseded || is_quiet;
+                assert!(is_over, "I13: {run:?} begins, beside {other:?}");
+                account.is_superseded = true;
+            }
+        }
+        let account = self.account(run);
+        (account.known, account.heard) = (last.max(first - 1), now);
+        if is_data {
+            account.arrived.insert(last);
+        }
     }
 
     /// The receiver tells something.
@@ -349,9 +425,9 @@ impl Oracle {
                 ..
             } => {
                 let run = Run::new(source.as_str(), epoch);
-                self.check_first(now, run);
-                let earlier = |other: &&Run| other.source == run.source && other.epoch < epoch;
-                let latest = self.runs.keys().filter(earlier).max();
+                self.step_back(now, run, truth.fact(run));
+                let others = |other: &&Run| other.source == run.source && **other != run;
+                let latest = self.runs.keys().filter(others).max();
                 // A table that is too small forgets what was before.
                 if self.bounds.is_none() {
                     assert_eq!(previous, latest.map(|run| run.epoch), "I15: before {run:?}");
@@ -384,10 +460,14 @@ impl Oracle {
                 let account = self.account(run);
                 account.suspected.retain(|seq| !(from..=to).contains(seq));
             }
-            Event::Conflict { source, epoch } => {
+            Event::Conflict {
+                source,
+                epoch,
+                count,
+            } => {
                 let run = Run::new(source.as_str(), epoch);
-                let (came, told) = self.conflicts.entry(run).or_default();
-                *told += 1;
+                let (came, told) = self.conflicts.entry(run.source).or_default();
+                *told += count;
                 assert!(told <= came, "I15: no conflict with {run:?}");
             }
             Event::SourceSilent { source, epoch } => {
@@ -519,10 +599,10 @@ impl Oracle {
                 line.base == 1 || account.base_min > 1 || !self.is_owed_first(fact, account);
             assert!(is_whole, "I1: it is owed from 1 on, {line:?}");
         }
-        for (run, (came, told)) in &self.conflicts {
+        for (source, (came, told)) in &self.conflicts {
             assert!(
                 *came == 0 || *told > 0,
-                "I15: a conflict with {run:?} is not told"
+                "I15: a conflict of {source} is not told"
             );
         }
     }
@@ -545,7 +625,8 @@ impl Oracle {
             Start::Retained => is_retained,
             _ => fact.began >= self.joined + proof,
         };
-        is_told && is_wanted && !fact.is_crashed
+        // Whoever forgot something cannot know that it was not this.
+        is_told && is_wanted && !fact.is_crashed && self.graves.is_empty()
     }
 
     /// I1, where nobody knows what else is owed: what arrives is delivered.
@@ -578,20 +659,6 @@ impl Oracle {
                 "I10: {before:?} of {run:?} is missing before {seq}"
             );
         }
-    }
-
-    /// I13: a run does not begin beside a later one that has answered us and is heard.
-    fn check_first(&self, now: Duration, run: Run) {
-        let later = |other: &Run| other.source == run.source && other.epoch > run.epoch;
-        let mut others = self.runs.iter().filter(|(other, _)| later(other));
-        let living = others
-            .find(|(_, account)| account.is_confirmed && now <= account.heard + account.next * 3);
-        let living = living.map(|(other, _)| other);
-        let is_known = self.runs.contains_key(&run);
-        assert!(
-            is_known && living.is_none(),
-            "I13: {run:?} begins, beside {living:?}"
-        );
     }
 
     /// Whether every number of a run is meant for the receiver.

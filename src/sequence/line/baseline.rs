@@ -108,23 +108,33 @@ impl<M: Weight> Line<M> {
         if self.coverage.is_part() || Defect::NoProof.is_planted() {
             return self.fix_base(around, self.base);
         }
-        if around.options.start == Start::Retained {
-            if question.is_some() {
-                self.fix_base(around, heartbeat.trail);
-            }
-            return;
-        }
-        let (Some(age), Some(subscribed)) = (heartbeat.age, around.subscribed) else {
-            return self.fix_base(around, self.base);
-        };
-        let drift = age.checked_div(DRIFT_PARTS).unwrap_or_default();
-        // A run of this moment would have begun then.
-        let began_before_all =
-            |said: Duration| said >= subscribed.saturating_add(age).saturating_add(drift);
         let asked = question.and_then(|question| {
             let asked = join.asked.iter().find(|(number, _)| *number == question);
             asked.map(|(_, at)| *at)
         });
+        let age = heartbeat.age.map(|age| {
+            let drift = age.checked_div(DRIFT_PARTS).unwrap_or_default();
+            (age, age.saturating_add(drift))
+        });
+        if around.options.start == Start::Retained {
+            // What was forgotten may have been delivered before.
+            let is_new = |forgotten: Duration| {
+                asked
+                    .zip(age)
+                    .is_some_and(|(asked, (_, age_max))| asked >= forgotten.saturating_add(age_max))
+            };
+            if question.is_some() {
+                let is_whole = around.forgotten.is_none_or(is_new);
+                let base = if is_whole { heartbeat.trail } else { self.base };
+                self.fix_base(around, base);
+            }
+            return;
+        }
+        let (Some((age, age_max)), Some(subscribed)) = (age, around.subscribed) else {
+            return self.fix_base(around, self.base);
+        };
+        // A run of this moment would have begun then.
+        let began_before_all = |said: Duration| said >= subscribed.saturating_add(age_max);
         let said = match (asked, join.until) {
             (Some(asked), _) => Some(asked),
             (None, Some(_)) => None,

@@ -33,6 +33,7 @@ impl<M: Weight> Line<M> {
             if self.is_superseded {
                 return false;
             }
+            self.go_on();
             self.advance(around, seq, Cause::Unknown);
         }
         let is_ordered = around.options.delivery == Delivery::Ordered;

@@ -11,6 +11,7 @@ mod asking;
 mod baseline;
 mod chains;
 mod coverage;
+mod identity;
 mod order;
 
 use core::time::Duration;
@@ -22,7 +23,7 @@ use super::coverage::Coverage;
 use super::defect::Defect;
 use super::event::{Cause, Event, LossReason};
 use super::gaps::Gaps;
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Heartbeat, Prior};
 use super::nanos::Nanos;
 use super::ranges::width;
 use super::receiver::{Delivery, ReceiverOptions, Weight};
@@ -54,6 +55,8 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) path_changed: Option<Duration>,
     /// When the server had taken the subscription.
     pub(super) subscribed: Option<Duration>,
+    /// When a run was evicted last.
+    pub(super) forgotten: Option<Duration>,
     pub(super) marks: Marks,
 }
 
@@ -136,8 +139,16 @@ pub(super) struct Line<M> {
     path_changed: Option<Nanos>,
     heard: Nanos,
     pub(super) is_silent: bool,
+    /// Whether no run of its source was evicted before it began.
+    pub(super) is_never_forgotten: bool,
     end: Option<u64>,
     is_superseded: bool,
+    /// Whether the source itself has answered for this run.
+    is_proven: bool,
+    /// Whether it is asked to, because another run speaks in its name.
+    wants_proof: bool,
+    /// The run before this one, until that is proven.
+    pub(super) prior: Option<Box<Prior>>,
     is_end_told: bool,
     delivered: u64,
     counts: Option<Box<Counts>>,
@@ -169,8 +180,12 @@ impl<M: Weight> Line<M> {
             path_changed: None,
             heard: Nanos::new(now),
             is_silent: false,
+            is_never_forgotten: true,
             end: None,
             is_superseded: false,
+            is_proven: false,
+            wants_proof: false,
+            prior: None,
             is_end_told: false,
             delivered: 0,
             counts: None,
@@ -310,6 +325,7 @@ impl<M: Weight> Line<M> {
             if self.is_superseded {
                 return false;
             }
+            self.go_on();
             self.advance(around, seq.saturating_sub(1), Cause::Unknown);
             self.marks = around.marks;
             let gap_before = self.gaps.width_before(self.highest);
@@ -333,6 +349,7 @@ impl<M: Weight> Line<M> {
         question: Option<u8>,
     ) {
         self.hear(around.now);
+        self.note_proof(around, question.is_some());
         if question.is_none() && self.is_doubtful(around, heartbeat) {
             // The source itself is asked, at most once at a time.
             self.asking_mut().question.get_or_insert(Question {
@@ -350,7 +367,7 @@ impl<M: Weight> Line<M> {
         self.generation = self.generation.max(heartbeat.generation);
         self.learn_scope(around, heartbeat);
         self.learn_base(around, heartbeat, question);
-        if !self.is_joining() {
+        if !self.is_joining() && !self.wants_proof {
             self.forget_question();
         }
         if !Defect::DeafToTails.is_planted() && heartbeat.lead >= self.highest {
@@ -364,22 +381,8 @@ impl<M: Weight> Line<M> {
         }
         if heartbeat.kind.is_end() {
             self.end = Some(heartbeat.lead);
-        }
-        self.tell_end(around);
-    }
-
-    /// A later run has begun; `lead` is this one's last number where that is known.
-    pub(super) fn supersede(&mut self, around: &mut Surroundings<'_, M>, lead: Option<u64>) {
-        let end = lead.filter(|lead| *lead >= self.highest && !self.is_far(*lead));
-        if let Some(lead) = end {
-            // Who tells it may have another way to us, and the last numbers be on theirs.
-            self.path_changed = Some(Nanos::new(around.now));
-            self.advance(around, lead, Cause::Unknown);
-            self.end = Some(lead);
-        }
-        if !self.is_superseded {
-            self.is_superseded = true;
-            self.probe_archive(around);
+        } else if question.is_some() && self.end.is_some_and(|end| heartbeat.lead > end) {
+            self.go_on();
         }
         self.tell_end(around);
     }

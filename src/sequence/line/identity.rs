@@ -1,0 +1,114 @@
+//! Whether a run is the one of its source that counts.
+
+use core::time::Duration;
+
+use crate::sequence::event::Cause;
+use crate::sequence::nanos::Nanos;
+use crate::sequence::receiver::{Delivery, Weight};
+
+use super::asking::{NOBODY_PAUSE, Question};
+use super::{Line, Surroundings};
+
+/// Silence after which another run may take the place, in promises of the source.
+const QUIET_PROMISES: u32 = 3;
+/// Bounds of that silence; what is promised is only said.
+const QUIET_TIME_MIN: Duration = Duration::from_secs(1);
+const QUIET_TIME_MAX: Duration = Duration::from_secs(60);
+/// What a source that was never heard to promise is taken to promise.
+const PROMISE: Duration = Duration::from_secs(5);
+/// How long a run may take to prove itself when another speaks in its name.
+const PROOF_TIME: Duration = Duration::from_secs(1);
+
+impl<M: Weight> Line<M> {
+    /// A later run has begun; `lead` is this one's last number where that is known.
+    pub(in crate::sequence) fn supersede(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        lead: Option<u64>,
+    ) {
+        let end = lead.filter(|lead| self.may_end_at(*lead));
+        if let Some(lead) = end {
+            // Who tells it may have another way to us, and the last numbers be on theirs.
+            self.path_changed = Some(Nanos::new(around.now));
+            self.advance(around, lead, Cause::Unknown);
+            self.end = Some(lead);
+        }
+        if !self.is_superseded {
+            self.is_superseded = true;
+            self.probe_archive(around);
+        }
+        self.tell_end(around);
+    }
+
+    /// Whether this may be its last number.
+    pub(in crate::sequence) const fn may_end_at(&self, lead: u64) -> bool {
+        lead >= self.highest && !self.is_far(lead)
+    }
+
+    pub(in crate::sequence) const fn is_superseded(&self) -> bool {
+        self.is_superseded
+    }
+
+    /// Something came after the end that was announced: not by the source.
+    #[inline]
+    pub(super) const fn go_on(&mut self) {
+        if self.end.is_some() {
+            self.end = None;
+            self.is_end_told = false;
+        }
+    }
+
+    /// The run is not over after all.
+    pub(in crate::sequence) fn come_back(&mut self, around: &mut Surroundings<'_, M>) {
+        self.is_superseded = false;
+        self.want_proof(around);
+    }
+
+    pub(in crate::sequence) const fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// The source itself has answered. Returns true when it had not before.
+    pub(in crate::sequence) fn prove(&mut self) -> bool {
+        if core::mem::replace(&mut self.is_proven, true) {
+            return false;
+        }
+        if core::mem::take(&mut self.wants_proof) && !self.is_joining() {
+            self.forget_question();
+        }
+        true
+    }
+
+    /// Another run speaks in the name of the source: asks whether this one is the source.
+    pub(in crate::sequence) fn want_proof(&mut self, around: &Surroundings<'_, M>) {
+        if !self.is_proven && can_ask(around) {
+            self.wants_proof = true;
+            let (due, pause) = (around.now, NOBODY_PAUSE);
+            let question = Question { due, pause };
+            self.asking_mut().question.get_or_insert(question);
+        }
+    }
+
+    /// A heartbeat came, as an answer or by itself.
+    pub(super) fn note_proof(&mut self, around: &Surroundings<'_, M>, is_answer: bool) {
+        if is_answer || self.delivered > 0 && !can_ask(around) {
+            self.prove();
+        } else if self.wants_proof {
+            self.want_proof(around);
+        }
+    }
+
+    /// Whether a run with a lower epoch, first heard at `since`, must be silent.
+    pub(in crate::sequence) fn holds(&self, now: Duration, since: Duration) -> bool {
+        let promise = self.next.map_or(PROMISE, |next| next.get());
+        let quiet_time = promise.saturating_mul(QUIET_PROMISES);
+        let quiet_time = quiet_time.clamp(QUIET_TIME_MIN, QUIET_TIME_MAX);
+        let is_quiet = now >= self.heard().saturating_add(quiet_time);
+        let is_idle_claim = !self.is_proven && now >= since.saturating_add(PROOF_TIME);
+        !self.is_superseded && !is_quiet && !is_idle_claim
+    }
+}
+
+const fn can_ask<M>(around: &Surroundings<'_, M>) -> bool {
+    !matches!(around.options.delivery, Delivery::DetectOnly) && !around.options.is_shared
+}
