@@ -154,8 +154,8 @@ impl SequencedSubscriber {
     /// Waits for the next event; `None` once the client is closed and everything was told.
     ///
     /// Gaps are asked for only while this is being awaited, and time that passes otherwise does not
-    /// count towards [`ReceiverOptions::gap_timeout`]; nor is anything given up while messages wait
-    /// that may be it. Cancel safe.
+    /// count towards [`gap_timeout`](crate::sequence::ReceiverOptions::gap_timeout); nor is
+    /// anything given up while messages wait that may be it. Cancel safe.
     pub async fn next(&mut self) -> Option<Event<SequencedMessage>> {
         loop {
             if let Some(event) = self.receiver.poll_event() {
@@ -201,8 +201,8 @@ impl SequencedSubscriber {
 
     /// Heartbeats that were not believed, because they came on the subject of another scope than
     /// the one that they announce: whoever sent them may not speak for it. Where
-    /// [`ReceiverOptions::assume_scope`] says that subjects come by other names, this is not looked
-    /// at.
+    /// [`assume_scope`](crate::sequence::ReceiverOptions::assume_scope) says that subjects come by
+    /// other names, this is not looked at.
     #[must_use]
     pub const fn misplaced_heartbeats(&self) -> u64 {
         self.misplaced_heartbeats
