@@ -141,8 +141,8 @@ impl SequencedPublisher {
             })
     }
 
-    /// Ends the source: announces its end three times and serves repairs through the linger, which
-    /// begins again with each request, 60 s at most.
+    /// Ends the source: announces its end three times or more and serves repairs through the linger,
+    /// which begins again with each request, 60 s at most.
     ///
     /// Cancel safe: what is left goes on in the background.
     pub async fn close(self) -> ClosedSource {
