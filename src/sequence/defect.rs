@@ -74,6 +74,8 @@ pub enum Defect {
     SlowDownIsGone,
     /// The source does not say what it no longer has.
     NoTrail,
+    /// An archive is not asked.
+    NoArchive,
     /// Messages are numbered in one order and written in another.
     #[cfg(feature = "defects")]
     OutsideTheLock,
@@ -120,6 +122,7 @@ mod planted {
             Self::AnyReply,
             Self::SlowDownIsGone,
             Self::NoTrail,
+            Self::NoArchive,
             Self::OutsideTheLock,
         ];
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::subject::Filter;
 
+use super::defect::Defect;
 use super::line::Start;
 
 /// How messages are delivered and what is done about gaps.
@@ -102,7 +103,8 @@ impl ReceiverOptions {
 
     /// Whether archives are asked.
     pub(super) fn asks_archives(&self) -> bool {
-        self.archive && self.delivery != Delivery::DetectOnly
+        let is_wanted = self.archive && self.delivery != Delivery::DetectOnly;
+        is_wanted && !Defect::NoArchive.is_planted()
     }
 
     /// Whether everything within `scope` comes to the subscription.

@@ -42,6 +42,7 @@ pub(super) enum Group {
     Claims,
     ClockSteps,
     Evictions,
+    Archive,
 }
 
 impl Group {
@@ -71,6 +72,7 @@ impl Group {
         Self::Claims,
         Self::ClockSteps,
         Self::Evictions,
+        Self::Archive,
     ];
 }
 
@@ -109,6 +111,7 @@ impl Plan {
             Group::Carriers => plan.carry(&mut jitter),
             Group::Overflow => plan.be_busy(&mut jitter),
             Group::Claims => plan.claim(&mut jitter),
+            Group::Archive => plan.archive(&mut jitter),
         }
         plan
     }
@@ -414,6 +417,25 @@ impl Plan {
         }
         // The slowest needs so long for everything.
         self.linger = SECOND * 60;
+    }
+
+    /// Sources forget early, or crash, and an archive has most of what they sent.
+    fn archive(&mut self, jitter: &mut Jitter) {
+        self.forget(jitter);
+        if jitter.hits(0.5) {
+            self.restart(2, true);
+        }
+        for receiver in &mut self.receivers {
+            receiver.hold_messages_max = 1_000;
+        }
+        self.archived = Some([1.0, 0.9][number(jitter, 2)]);
+        // An archive is asked a few times only: what is lost is lost before.
+        self.link.loss = 0.0;
+        for source in &mut self.sources {
+            source.lost = (1..=source.messages)
+                .filter(|_| jitter.hits(0.25))
+                .collect();
+        }
     }
 
     /// Two or three processes claim one name.

@@ -15,6 +15,7 @@
     reason = "a test may panic"
 )]
 
+mod archive;
 #[cfg(feature = "defects")]
 mod defects;
 mod expenses;
@@ -42,6 +43,8 @@ use world::World;
 const SEEDS: u64 = 100;
 /// The same for streams of ten thousand messages.
 const RECOVERY_SEEDS: u64 = 4;
+/// A run by hand says how far it is so often.
+const SHOWN: u64 = 10_000_000;
 
 #[test]
 fn everything_is_won_back_over_links_that_lose_and_double() {
@@ -132,6 +135,12 @@ fn a_full_mailbox_loses_nothing_in_the_end() {
     for_each_seed("full_mailbox", Group::Overflow);
 }
 
+/// I5: what an archive has stored is not lost when the source forgets it or is gone.
+#[test]
+fn what_an_archive_has_is_won_back() {
+    for_each_seed("what_an_archive_has", Group::Archive);
+}
+
 /// I13: of those that hear each other one holds the name, and what the other sent is not lost.
 #[test]
 fn a_claimed_name_has_one_holder() {
@@ -202,7 +211,11 @@ fn a_great_many_messages_are_all_accounted_for() {
             };
             for group in Group::ALL {
                 let world = shrink::play(seed, Plan::new(*group, seed));
-                messages.fetch_add(world.owed(), Ordering::Relaxed);
+                let before = messages.fetch_add(world.owed(), Ordering::Relaxed);
+                let after = before + world.owed();
+                if before / SHOWN != after / SHOWN {
+                    eprintln!("{after} messages so far, seed {seed}");
+                }
             }
             drop(guard);
         }

@@ -21,6 +21,9 @@ const UNASKED_PROOF_TIME: Duration = Duration::from_millis(1_100);
 /// After so long a silence another run may take the place, at the earliest.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
+/// More messages than a source sends while a receiver asks where it begins.
+const HOLD_MUCH: usize = 1_000;
+
 /// One run of one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run {
@@ -91,6 +94,7 @@ pub(super) struct Oracle {
     is_patient: bool,
     is_lossless: bool,
     has_mailbox: bool,
+    holds_much: bool,
     has_cuts: bool,
     /// Whether whoever asks has an answer soon.
     is_prompt: bool,
@@ -166,8 +170,12 @@ impl Oracle {
             is_patient: is_fifo || plan.grace > plan.link.path_time_max(),
             is_lossless: plan.is_lossless,
             has_mailbox: own.mailbox.is_some(),
+            holds_much: own.hold_messages_max >= HOLD_MUCH,
             has_cuts: !plan.cuts.is_empty(),
-            is_prompt: plan.is_connected() && own.mailbox.is_none() && plan.limits.is_none(),
+            is_prompt: plan.is_connected()
+                && own.mailbox.is_none()
+                && plan.limits.is_none()
+                && plan.archived.is_none(),
             has_chains: is_fifo && plan.carrier != Carrier::Token && !own.is_shared,
             is_lied_to: !plan.forgeries.is_empty(),
             bounds: plan.bounds,
@@ -201,7 +209,8 @@ impl Oracle {
         };
         account.heard = now;
         if account.is_superseded && seq > account.known {
-            self.conflicts.entry(run.source).or_default().0 += 1;
+            // An archive may have what nobody announced.
+            self.conflicts.entry(run.source).or_default().0 += u64::from(!is_repair);
             return false;
         }
         account.known = account.known.max(seq);
@@ -415,6 +424,9 @@ impl Oracle {
                     let subject = truth.subject(run, seq).as_bytes();
                     let is_mine = self.filter.matches(subject) && !self.is_shared;
                     assert!(is_mine, "I10: {seq} of {run:?} was never meant for it");
+                    let may_ask = self.delivery != Delivery::DetectOnly;
+                    let is_archived = may_ask && truth.is_archived(run, seq);
+                    assert!(!is_archived, "I5: {seq} of {run:?} is archived, and lost");
                     self.decide(run, seq, Outcome::Lost(reason)).lost += 1;
                 }
             }
@@ -557,6 +569,13 @@ impl Oracle {
         assert!(count <= sources_max, "I11: {count} runs");
     }
 
+    /// An archive has told how much a run has sent.
+    pub(super) fn learn(&mut self, run: Run, highest: u64) {
+        if let Some(account) = self.runs.get_mut(&run) {
+            account.known = account.known.max(highest);
+        }
+    }
+
     /// Whether a run was heard of.
     pub(super) fn has_met(&self, run: Run) -> bool {
         self.runs.contains_key(&run)
@@ -613,8 +632,8 @@ impl Oracle {
             Delivery::Immediate => self.loss <= 0.1,
             // The next run may tell the end of this one before it is heard itself.
             Delivery::DetectOnly => self.loss == 0.0 && !account.is_superseded,
-            // Order waits only for a few questions.
-            _ => self.loss == 0.0,
+            // Order waits only for a few questions, and while there is room.
+            _ => self.loss == 0.0 && self.holds_much && !self.has_cuts,
         };
         let proof = match self.delivery {
             Delivery::DetectOnly => UNASKED_PROOF_TIME,

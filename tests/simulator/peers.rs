@@ -1,6 +1,6 @@
 //! Who is at the ends of the link, and what they send each other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct Source {
 
 pub(super) struct SourceRun {
     pub(super) sender: Sender,
+    /// What an archive has stored of it.
+    pub(super) archived: BTreeSet<u64>,
     pub(super) began: Duration,
     /// The subject of each message.
     pub(super) subjects: Vec<&'static str>,
@@ -94,6 +96,7 @@ pub(super) enum Body {
         epoch: u64,
         line: u64,
         payload: Vec<u8>,
+        is_for_archive: bool,
     },
     Repair {
         line: u64,
@@ -125,9 +128,15 @@ impl fmt::Display for Body {
                 epoch,
                 line,
                 payload,
+                is_for_archive,
             } => {
                 let text = payload.escape_ascii();
-                write!(out, "request {line} to {epoch}: {text}")
+                let whom = if *is_for_archive {
+                    "the archive of "
+                } else {
+                    ""
+                };
+                write!(out, "request {line} to {whom}{epoch}: {text}")
             }
             Self::Repair { line, stamp, .. } => {
                 write!(out, "repair for {line}: {}", stamp.escape_ascii())
@@ -197,6 +206,7 @@ impl Source {
         }
         self.runs.push(SourceRun {
             sender,
+            archived: BTreeSet::new(),
             began: now,
             subjects: Vec::new(),
             pending: Vec::new(),
@@ -233,6 +243,10 @@ impl Truth<'_> {
             is_closed: run.is_closed,
             is_crashed: run.is_crashed,
         }
+    }
+
+    pub(super) fn is_archived(self, run: Run, seq: u64) -> bool {
+        self.run(run).archived.contains(&seq)
     }
 
     pub(super) fn subject(self, run: Run, seq: u64) -> &'static str {
@@ -309,6 +323,7 @@ impl Subscriber {
         options.delivery = own.delivery;
         options.is_shared = own.is_shared;
         options.start = own.start;
+        options.archive = plan.archived.is_some();
         options.hold_messages_max = own.hold_messages_max;
         options.grace = plan.grace;
         options.unsettled_grace = plan.grace.max(options.unsettled_grace);

@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub(super) grace: Duration,
     pub(super) retained_max: usize,
     pub(super) linger: Duration,
+    /// How much of everything an archive stores; receivers ask it then.
+    pub(super) archived: Option<f64>,
     /// I5: everything is retained and nobody is away for long, so nothing may be lost.
     pub(super) is_lossless: bool,
     /// I6: these are lost on purpose, and the first gap must be found in time.
@@ -184,6 +186,7 @@ impl Plan {
             floods: Vec::new(),
             carrier: Carrier::Header,
             limits: None,
+            archived: None,
             grace: Duration::ZERO,
             retained_max: UNBOUNDED,
             linger: LONG_LINGER,

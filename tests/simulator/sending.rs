@@ -199,6 +199,7 @@ impl World {
             let next = of.on_wire + 1;
             assert_eq!(seq_of(&stamp), next, "I7: wire order is number order");
             of.on_wire = next;
+            self.store(index, run, &stamp, tag);
             let is_tail = self.plan.tail.is_some_and(|tail| next >= tail.from);
             if is_tail || self.sources[index].plan.lost.contains(&next) {
                 continue;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use natseq::jitter::Jitter;
 use natseq::sequence::{Bucket, Delivery, Event, HeartbeatKind, LineStatistics, Rate, RequestKind};
 
+use super::archive::Archive;
 use super::expenses::Expenses;
 use super::link::{Fate, Link, Path};
 use super::names::Notices;
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) client: Bucket,
     pub(super) expenses: Option<Expenses>,
     pub(super) notices: Notices,
+    pub(super) archive: Archive,
     /// What was said, when somebody wants to know.
     trace: Option<Vec<String>>,
 }
@@ -64,6 +66,7 @@ impl World {
             client: Bucket::new(rate),
             expenses: plan.limits.map(Expenses::new),
             notices: Notices::default(),
+            archive: Archive::new(),
             now: Duration::ZERO,
             link: Link::new(plan.link.clone(), jitter.next_u64()),
             sources,
@@ -200,6 +203,7 @@ impl World {
                 epoch,
                 line,
                 payload,
+                is_for_archive: request.is_for_archive,
             };
             self.post(holder, index, body);
         }
@@ -248,6 +252,17 @@ impl World {
                     epoch,
                     line,
                     payload,
+                    is_for_archive: true,
+                } if is_lucky => {
+                    let source = self.sources[packet.source].plan.name;
+                    let run = Run { source, epoch };
+                    self.ask_archive(packet.source, index, run, line, &payload);
+                }
+                Body::Request {
+                    epoch,
+                    line,
+                    payload,
+                    ..
                 } if is_lucky => {
                     self.take_request(packet.source, index, epoch, line, &payload);
                 }
@@ -287,7 +302,10 @@ impl World {
                 to.receiver
                     .handle_heartbeat_answer(now, line, &stamp, &heartbeat);
             }
-            Body::End { line, end } => to.receiver.handle_repair_end(now, line, &end),
+            Body::End { line, end } => {
+                to.receiver.handle_repair_end(now, line, &end);
+                self.learn_from_archive(index, line);
+            }
             Body::Nobody { line } => to.receiver.handle_no_responders(now, line),
             Body::Request { .. } => unreachable!("the source has it"),
         }
