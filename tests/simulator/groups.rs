@@ -477,7 +477,8 @@ impl Plan {
         }
         self.repair();
         self.linger = SECOND * 60;
-        self.link.loss = self.link.loss.clamp(0.2, 0.35);
+        // So often something is won back that nothing times out by chance.
+        self.link.loss = self.link.loss.clamp(0.3, 0.35);
     }
 
     /// A source begins anew with an epoch that is smaller.
