@@ -21,7 +21,7 @@ use crate::jitter::Jitter;
 
 use super::coverage::Coverage;
 use super::defect::Defect;
-use super::event::{Cause, Event, LossReason};
+use super::event::{Cause, Event, LossReason, Origin};
 use super::gaps::Gaps;
 use super::heartbeat::{Heartbeat, Prior};
 use super::nanos::Nanos;
@@ -303,6 +303,31 @@ impl<M: Weight> Line<M> {
         self.coverage = Coverage::Group;
         self.told_coverage = Coverage::Group;
         self.asking = None;
+    }
+
+    /// Takes the next number of a run that is at rest: the short way through `handle_message`.
+    #[inline]
+    pub(super) fn take_next(
+        &mut self,
+        now: Duration,
+        marks: Marks,
+        arrived: &Arrived,
+    ) -> Option<Origin> {
+        let is_next = arrived.seq == self.highest.wrapping_add(1) && !arrived.is_repaired;
+        let is_plain = !self.coverage.is_part() && !self.is_superseded && self.end.is_none();
+        if !is_next || !is_plain || !self.is_at_rest() {
+            return None;
+        }
+        (self.heard, self.is_silent) = (Nanos::new(now), false);
+        (self.highest, self.marks) = (arrived.seq, marks);
+        self.delivered = self.delivered.saturating_add(1);
+        Some(Origin {
+            source: self.source.clone(),
+            epoch: self.epoch,
+            seq: arrived.seq,
+            is_repaired: false,
+            gap_before: 0,
+        })
     }
 
     /// Takes a message. Returns false when its run was superseded and its number is new.
