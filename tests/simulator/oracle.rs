@@ -1,6 +1,25 @@
 //! Knows what was really sent and what really arrived, and holds what one receiver says against it.
 //!
-//! Every promise is named by its number: I1 to I16 as in the design, T1 and T2 for those about time.
+//! Every promise is named by its number, T1 and T2 are about time:
+//!
+//! ```text
+//!   I1   each number owed has one outcome           Oracle::decide, check, check_end, check_first
+//!   I2   no gap and no loss that was never sent     hear, expect_message
+//!   I3   nothing is delivered twice                 decide, also beyond an eviction
+//!   I4   the receiver's counts are what was told    check_accounts, check
+//!   I5   what is kept or archived is not lost       check_reason, hear, World::speak
+//!   I6   a lost tail is found in time               World::judge, beat
+//!   I7   wire order is number order                 World::write_pending
+//!   I8   a heartbeat follows its data               World::beat, speak
+//!   I9   what is refused takes no number            SourceRun::stamp_in_vain
+//!   I10  filters and groups make no false loss      hear, check_share, check_chains
+//!   I11  tables are bounded                         check, check_gaps, check_reason
+//!   I12  repairs stay within budgets and inboxes    Expenses, World::poll_reply, ask
+//!   I13  one holder; a later run stays the later    World::settle_claims, check_first
+//!   I14  order                                      hear
+//!   I15  runs are not mixed                         hear, World::hand_over_message
+//!   I16  the same seed, the same story              the_same_seed_tells_the_same_story
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
