@@ -3,7 +3,7 @@
 //! Every promise is named by its number, T1 and T2 are about time:
 //!
 //! ```text
-//!   I1   each number owed has one outcome           Oracle::decide, check, check_end, check_first
+//!   I1   each number owed has one outcome           Oracle::decide, check, check_end
 //!   I2   no gap and no loss that was never sent     hear, expect_message
 //!   I3   nothing is delivered twice                 decide, also beyond an eviction
 //!   I4   the receiver's counts are what was told    check_accounts, check
@@ -15,7 +15,7 @@
 //!   I10  filters and groups make no false loss      hear, check_share, check_chains
 //!   I11  tables are bounded                         check, check_gaps, check_reason
 //!   I12  repairs stay within budgets and inboxes    Expenses, World::poll_reply, ask
-//!   I13  one holder; a later run stays the later    World::settle_claims, check_first
+//!   I13  one holder; a later run stays the later    World::settle_claims, step_back
 //!   I14  order                                      hear
 //!   I15  runs are not mixed                         hear, World::hand_over_message
 //!   I16  the same seed, the same story              the_same_seed_tells_the_same_story
