@@ -282,8 +282,9 @@ impl Retention {
         };
         self.first_chunk = self.first_chunk.saturating_add(1);
         chunk.bytes.clear();
-        // One that grew for a large message does not stay.
-        if chunk.bytes.capacity() <= CHUNK_BYTES {
+        // One that grew for a large message does not stay. Growing doubles, so that a full one may
+        // take nearly twice its bytes.
+        if chunk.bytes.capacity() <= CHUNK_BYTES.saturating_mul(2) {
             self.spare = chunk;
         }
     }
