@@ -102,8 +102,13 @@ impl ReceiverOptions {
     }
 
     /// Whether archives are asked.
+    /// Whether anything is asked of anybody.
+    pub(super) fn may_ask(&self) -> bool {
+        self.delivery != Delivery::DetectOnly
+    }
+
     pub(super) fn asks_archives(&self) -> bool {
-        let is_wanted = self.archive && self.delivery != Delivery::DetectOnly;
+        let is_wanted = self.archive && self.may_ask();
         is_wanted && !Defect::NoArchive.is_planted()
     }
 

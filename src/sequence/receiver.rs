@@ -221,6 +221,9 @@ impl<M: Weight> Receiver<M> {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return;
         }
+        if !heartbeat.kind.is_end() {
+            self.come_back(now, line);
+        }
         self.with(now, line, |line, around| {
             line.handle_heartbeat(around, heartbeat, Some(question))
         });
@@ -296,7 +299,7 @@ impl<M: Weight> Receiver<M> {
             .map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.path_changed = Some(now);
         self.marks.connections = self.marks.connections.wrapping_add(1);
-        let may_ask = self.options.delivery != Delivery::DetectOnly;
+        let may_ask = self.options.may_ask();
         let mut spacing = Duration::ZERO;
         for id in self.table.within(0, usize::MAX).collect::<Vec<_>>() {
             self.with(now, id, |line, around| {
@@ -367,8 +370,7 @@ impl<M: Weight> Receiver<M> {
     /// What to ask next.
     #[must_use]
     pub fn poll_request(&mut self, now: Duration) -> Option<Request> {
-        let may_ask =
-            self.options.delivery != Delivery::DetectOnly || Defect::DetectorAsks.is_planted();
+        let may_ask = self.options.may_ask() || Defect::DetectorAsks.is_planted();
         if self.disconnected.is_some() || self.full.is_some() || !may_ask {
             return None;
         }
@@ -555,7 +557,8 @@ impl<M: Weight> Receiver<M> {
             let Some((line, _)) = self.table.get_mut(id) else {
                 continue;
             };
-            if self.is_deaf && now < line.heard().saturating_add(RECENT_TIME) {
+            let is_recent = now < line.heard().saturating_add(RECENT_TIME);
+            if self.is_deaf && is_recent && self.options.may_ask() {
                 self.question_deaf(now, id);
             }
             let Some((line, _)) = self.table.get_mut(id) else {

@@ -183,6 +183,43 @@ fn many_sources_are_not_all_asked_at_the_moment_of_a_reconnect() {
 }
 
 #[test]
+fn a_receiver_that_only_detects_asks_nothing_without_heartbeats_either() {
+    let mut story = Story::new(Delivery::DetectOnly);
+    story.data(&[1]);
+    let reason = "Permissions Violation".to_owned();
+    story.receiver.handle_refused(Lacking::Heartbeats, reason);
+    for _ in 0..3 {
+        story.wait(Duration::from_secs(1));
+        assert_eq!(story.request(), None);
+        assert!(story.receiver.poll_timeout().unwrap() > story.now);
+    }
+}
+
+#[test]
+fn a_run_that_answers_is_the_latest_though_an_earlier_one_was_heard_in_its_place() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.data(&[1]).data_of(5, &[1]).wait(MILLI * 900);
+    story.data(&[2]).wait(MILLI * 101).data_of(5, &[2]);
+    story.prove(7, None).told();
+    story.data(&[3]);
+    assert_eq!(story.told(), "3");
+}
+
+#[test]
+fn the_base_is_not_settled_while_nothing_may_be_asked() {
+    let mut story = Story::new(Delivery::Ordered);
+    story.receiver.handle_subscribed(story.now);
+    story.wait(Duration::from_millis(10));
+    story.receiver.handle_dropped(story.now, 3);
+    story.data(&[4]).wait(Duration::from_millis(600));
+    story.receiver.handle_room(story.now);
+    story.wait(Duration::from_millis(1));
+    assert_eq!(story.request().as_deref(), Some("?"));
+    story.answer(1, 4, 1, Duration::from_millis(1));
+    assert_eq!(story.told(), "epoch7 gap1-3");
+}
+
+#[test]
 fn without_heartbeats_sources_are_asked_for_their_leads() {
     let mut story = Story::new(Delivery::Immediate);
     let reason = "refused".to_owned();

@@ -334,6 +334,17 @@ mod tests {
     }
 
     #[test]
+    fn that_nobody_answers_a_question_says_nothing_of_the_archive() {
+        let mut story = story();
+        story.answered(&[], 4, "2-3");
+        assert_eq!(story.request().as_deref(), Some("archive 2-3"));
+        // A question went out beside it.
+        story.receiver.handle_no_responders(story.now, 0);
+        story.answered(&[2], 4, "3");
+        assert_eq!(story.told(), "r2 lost3-3:not_retained");
+    }
+
+    #[test]
     fn a_source_that_lives_says_itself_what_it_has_sent() {
         let mut story = story();
         story.answered(&[], 4, "2-3");

@@ -288,7 +288,8 @@ impl<M: Weight> Line<M> {
         let has_gaps = !self.gaps.is_empty();
         let asking = self.asking_mut();
         asking.nobody = asking.nobody.saturating_add(1);
-        if asking.asked.take().is_some() {
+        let answered = asking.asked.take_if(|asked| !is_of_archive(asked.number));
+        if answered.is_some() {
             // The source may be between two connections; whether it is gone, time will tell.
             asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
             self.ask_archive_meanwhile(around);

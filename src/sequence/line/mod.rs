@@ -470,6 +470,10 @@ impl<M: Weight> Line<M> {
     /// Nobody asked for anything for `pause`.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.gaps.shift(pause, now);
+        // The base is learned by asking.
+        if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
+            *until = until.saturating_add(pause);
+        }
         if let Some(asking) = &mut self.asking
             && !Defect::AgingOutage.is_planted()
         {
@@ -481,9 +485,6 @@ impl<M: Weight> Line<M> {
     pub(super) fn handle_connected(&mut self, now: Duration, away: Duration, ask_after: Duration) {
         self.handle_pause(now, away);
         self.heard = Nanos::new(self.heard().saturating_add(away).min(now));
-        if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
-            *until = until.saturating_add(away);
-        }
         if self.is_active() {
             let asking = self.asking_mut();
             asking.handle_connected(ask_after);
@@ -505,7 +506,7 @@ impl<M: Weight> Line<M> {
 
     /// Whether what a heartbeat says would change so much that the source should say it to us.
     fn is_doubtful(&self, around: &Surroundings<'_, M>, heartbeat: &Heartbeat) -> bool {
-        let may_ask = around.options.delivery != Delivery::DetectOnly && !self.coverage.is_part();
+        let may_ask = around.options.may_ask() && !self.coverage.is_part();
         let is_end = heartbeat.kind.is_end();
         let is_elsewhere =
             self.coverage == Coverage::Strict && !around.options.covers(&heartbeat.scope);

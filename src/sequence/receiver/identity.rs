@@ -253,7 +253,7 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
-    /// The latest run is heard again, after it was silent and an earlier one took its place.
+    /// The latest run is heard of again, by heartbeat or answer, after it was silent and an earlier one took its place.
     pub(super) fn come_back(&mut self, now: Duration, id: LineId) {
         let line = self.table.get(id).filter(|line| line.is_superseded());
         let is_latest = line.is_some_and(|line| self.table.latest(line.source()) == Some(id));
