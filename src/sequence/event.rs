@@ -233,19 +233,23 @@ pub enum LossReason {
     Timeout,
     /// There were more gaps than the receiver may hold.
     Overflow,
+    /// The receiver was ended before they were won back.
+    Closed,
 }
 
 impl LossReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Missing,
         Self::NotRetained,
         Self::SourceGone,
         Self::Timeout,
         Self::Overflow,
+        Self::Closed,
     ];
 
-    /// A word for machines: `missing`, `not_retained`, `source_gone`, `timeout`, `overflow`.
+    /// A word for machines: `missing`, `not_retained`, `source_gone`, `timeout`, `overflow`,
+    /// `closed`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -254,6 +258,7 @@ impl LossReason {
             Self::SourceGone => "source_gone",
             Self::Timeout => "timeout",
             Self::Overflow => "overflow",
+            Self::Closed => "closed",
         }
     }
 }
@@ -266,6 +271,7 @@ impl fmt::Display for LossReason {
             Self::SourceGone => "nobody answers for the source",
             Self::Timeout => "not won back in time",
             Self::Overflow => "more gaps than the receiver may hold",
+            Self::Closed => "the receiver was ended before they were won back",
         })
     }
 }

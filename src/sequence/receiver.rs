@@ -150,6 +150,17 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
+    /// Ends the subscription: what is missing is reported lost ([`LossReason::Closed`]), and what
+    /// was held for the order is delivered. Nothing is to be handed in after it; events are still
+    /// to be taken.
+    ///
+    /// [`LossReason::Closed`]: super::LossReason::Closed
+    pub fn finish(&mut self, now: Duration) {
+        for id in self.table.within(0, usize::MAX).collect::<Vec<_>>() {
+            self.with(now, id, Line::finish);
+        }
+    }
+
     /// Takes a message of the subscription; `stamp` is the value of its first `Seq` header.
     #[inline]
     pub fn handle_message(&mut self, now: Duration, stamp: Option<&[u8]>, message: M) {

@@ -149,6 +149,41 @@ fn what_all_runs_hold_together_is_bounded() {
 }
 
 #[test]
+fn an_end_decides_whatever_is_missing_and_hands_over_what_is_held() {
+    let mut story = Story::new(Delivery::Ordered);
+    story.hello().data(&[1, 3, 4]);
+    assert_eq!(story.told(), "epoch7 1 gap2-2");
+    story.receiver.finish(story.now);
+    assert_eq!(story.told(), "lost2-2:closed 3 4");
+    let line = story.line();
+    assert!(
+        line.is_balanced() && story.receiver.is_settled(),
+        "{line:?}"
+    );
+    assert_eq!(line.lost_for(LossReason::Closed), 1);
+    assert_eq!(story.request(), None);
+    story.receiver.finish(story.now);
+    assert_eq!(story.told(), "", "told once");
+
+    let mut story = Story::new(Delivery::Ordered);
+    story.data(&[1, 3]).told();
+    story.receiver.finish(story.now);
+    assert_eq!(story.told(), "unverified 3", "nothing proves a loss");
+
+    let mut story = Story::new(Delivery::Ordered);
+    story.receiver.handle_subscribed(story.now);
+    story.wait(MILLI * 100).data(&[3, 4]);
+    assert_eq!(story.told(), "epoch7", "it may begin lower");
+    story.receiver.finish(story.now);
+    assert_eq!(story.told(), "3 4");
+
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]).beat(HeartbeatKind::End, 2).told();
+    story.receiver.finish(story.now);
+    assert_eq!(story.told(), "lost2-2:closed ended2");
+}
+
+#[test]
 fn a_lost_reason_has_a_word() {
     assert_eq!(LossReason::NotRetained.as_str(), "not_retained");
 }

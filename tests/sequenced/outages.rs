@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use natseq::client::{Client, ConnectOptions, Event, connect};
-use natseq::sequence::Delivery;
+use natseq::client::{Client, ConnectOptions, Event, Publication, connect};
+use natseq::sequence::{Delivery, Event as SequenceEvent};
+use natseq::wire::Headers;
 use tokio::time::timeout;
 
 use crate::account::{Account, LINGER_MAX, hear, publish, source};
@@ -64,6 +65,58 @@ async fn a_node_that_is_cut_off_from_the_others_costs_no_number() {
         assert_eq!(receiving.statistics().connects, 1);
         receiving.close().await;
         publishing.close().await;
+    }
+}
+
+/// What came is not kept back for what did not: nobody will send that any more.
+#[tokio::test]
+async fn a_client_that_closes_tells_what_is_missing_and_hands_over_what_was_held() {
+    for binary in servers("closed with a gap") {
+        for drains in [false, true] {
+            let what = format!("drains: {drains}, on {}", binary.version);
+            let server = RealServer::start(&binary, "");
+            let client = connect(&server.url()).await.unwrap();
+            let builder = client.sequenced_subscriber("d.x").unwrap();
+            let mut sub = builder.delivery(Delivery::Ordered).start().unwrap();
+            // It says where it is and never answers.
+            let hello = r#"{"v":1,"k":"hello","scope":"d.x","trail":1,"next":60000,"cg":1}"#;
+            let mute = [("_SEQ.HB.d.x", 0, hello)];
+            let data = [1, 3, 4].map(|seq| ("d.x", seq, "body"));
+            for (subject, seq, payload) in mute.into_iter().chain(data) {
+                let mut headers = Headers::new();
+                headers.append("Seq", format!("mute.7.{seq}")).unwrap();
+                let publication = Publication::new(subject, payload)
+                    .unwrap()
+                    .headers(&headers);
+                client.send(publication).await.unwrap();
+            }
+            let mut told = Vec::new();
+            while let Some(event) = timeout(PATIENCE, sub.next()).await.unwrap() {
+                match event {
+                    SequenceEvent::Message { origin, .. } => told.push(origin.seq.to_string()),
+                    SequenceEvent::Lost {
+                        from, to, reason, ..
+                    } => told.push(format!("{from}-{to} {}", reason.as_str())),
+                    SequenceEvent::Gap { .. } => {
+                        // The others are behind it, in the mailbox or held.
+                        let closing = client.clone();
+                        tokio::spawn(async move {
+                            closing.flush().await.unwrap();
+                            if drains {
+                                closing.drain().await.unwrap();
+                            } else {
+                                closing.close().await;
+                            }
+                        });
+                    }
+                    SequenceEvent::EpochStarted { .. } => {}
+                    other => panic!("{other:?}, {what}"),
+                }
+            }
+            assert_eq!(told, ["1", "2-2 closed", "3", "4"], "{what}");
+            assert!(sub.is_settled(), "{what}");
+            assert!(sub.next().await.is_none(), "{what}");
+        }
     }
 }
 

@@ -151,7 +151,8 @@ impl SequencedSubscriber {
         })
     }
 
-    /// Waits for the next event; `None` once the client is closed and everything was told.
+    /// Waits for the next event; `None` once the client is closed, or the messages refused, and
+    /// everything was told: what is missing then is reported lost, and what order held is delivered.
     ///
     /// Gaps are asked for only while this is being awaited, and time that passes otherwise does not
     /// count towards [`gap_timeout`](crate::sequence::ReceiverOptions::gap_timeout); nor is
@@ -280,6 +281,9 @@ impl SequencedSubscriber {
                     self.is_over = true;
                 }
             }
+        }
+        if self.is_over {
+            return self.receiver.finish(self.clock.now());
         }
         self.receiver.handle_timeout(self.heard_until);
         // What was found out is asked for before the caller looks at it.

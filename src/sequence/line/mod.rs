@@ -467,6 +467,17 @@ impl<M: Weight> Line<M> {
         self.give_up_claims(around);
     }
 
+    /// Decides everything that is undecided: nothing more will be heard.
+    pub(super) fn finish(&mut self, around: &mut Surroundings<'_, M>) {
+        self.fix_base(around, self.base);
+        self.lose(around, 0, u64::MAX, LossReason::Closed);
+        if !self.gaps.is_empty() {
+            self.give_up_unverified(around);
+        }
+        self.asking = None;
+        self.tell_end(around);
+    }
+
     /// Nobody asked for anything for `pause`.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.gaps.shift(pause, now);
