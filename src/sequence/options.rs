@@ -59,7 +59,8 @@ pub struct ReceiverOptions {
     /// Default 10 min.
     pub idle_time: Duration,
     /// Runs of sources in the table; the one heard least recently is evicted, and with it the
-    /// earlier runs of its source. Default 65,536.
+    /// earlier runs of its source. Of one source 16 at most: the earliest is evicted, but not the
+    /// one that has answered, or that sent the most where none has. Default 65,536.
     pub sources_max: usize,
     /// Gaps of one run; the oldest is reported lost. Default 16,384.
     pub gaps_max: usize,

@@ -649,23 +649,28 @@ impl<M: Weight> Receiver<M> {
         let mut runs: Vec<LineId> = self.table.down_from(id).collect();
         runs.reverse();
         for id in runs {
-            self.with(now, id, Line::give_up);
-            let Some((line, due)) = self.table.remove(id) else {
-                continue;
-            };
-            self.load = self.load.without(line.load());
-            self.forgotten = Some(now);
-            self.subscribed = self.subscribed.map(|at| at.max(now));
-            if let Some(due) = due {
-                self.timers.remove(&(due, id));
-            }
-            if self.last == Some(id) {
-                self.last = None;
-            }
-            let (source, epoch) = (line.source().clone(), line.epoch());
-            self.events
-                .push_back(Event::SourceEvicted { source, epoch });
+            self.evict_run(now, id);
         }
+    }
+
+    /// Forgets one run.
+    fn evict_run(&mut self, now: Duration, id: LineId) {
+        self.with(now, id, Line::give_up);
+        let Some((line, due)) = self.table.remove(id) else {
+            return;
+        };
+        self.load = self.load.without(line.load());
+        self.forgotten = Some(now);
+        self.subscribed = self.subscribed.map(|at| at.max(now));
+        if let Some(due) = due {
+            self.timers.remove(&(due, id));
+        }
+        if self.last == Some(id) {
+            self.last = None;
+        }
+        let (source, epoch) = (line.source().clone(), line.epoch());
+        self.events
+            .push_back(Event::SourceEvicted { source, epoch });
     }
 }
 

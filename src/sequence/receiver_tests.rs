@@ -430,3 +430,20 @@ fn what_was_forgotten_is_not_asked_for_again() {
         assert_eq!((story.told().as_str(), story.line().base), ("", 3));
     }
 }
+
+#[test]
+fn epochs_that_are_made_up_hang_on_no_endless_chain_and_end_no_other() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1, 3]).told();
+    for epoch in 8..500 {
+        story.data_of(epoch, &[1]);
+        let runs = story.receiver.statistics().count();
+        assert!(runs <= 16, "{runs} runs");
+    }
+    let told = story.told();
+    let evicted = told.split(' ').filter(|word| *word == "evicted").count();
+    assert_eq!(evicted, 500 - 7 - 16);
+    assert!(!told.contains("lost"), "{told}");
+    story.repair(0, &[2]).data(&[4]);
+    assert_eq!(story.told(), "r2 4", "the source is heard as before");
+}

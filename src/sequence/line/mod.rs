@@ -206,6 +206,11 @@ impl<M: Weight> Line<M> {
         self.epoch
     }
 
+    /// Messages delivered.
+    pub(super) const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     /// When it was heard last.
     pub(super) const fn heard(&self) -> Duration {
         self.heard.get()

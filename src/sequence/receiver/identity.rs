@@ -21,6 +21,9 @@ use crate::sequence::table::LineId;
 
 use super::Receiver;
 
+/// Runs of one source that are remembered: so many restarts within the idle time are rare, and what
+/// is done for a source may look at each of its runs.
+const RUNS_OF_ONE_MAX: usize = 16;
 /// Sources with contests that are remembered; the one touched least recently is forgotten.
 const CONTESTS_MAX: usize = 1_024;
 /// So long a source's conflicts are only counted after one was told.
@@ -180,6 +183,7 @@ impl<M: Weight> Receiver<M> {
         previous: Option<LineId>,
         prior: Option<Prior>,
     ) -> LineId {
+        self.bound_runs(now, &source);
         if self.table.len() >= self.options.sources_max {
             self.evict_oldest(now);
         }
@@ -217,6 +221,25 @@ impl<M: Weight> Receiver<M> {
             }
         });
         id
+    }
+
+    /// Makes room for one more run of a source: the earliest goes, but not the one that has proven
+    /// to be the source, or has sent the most where none has: epochs that were made up end neither.
+    fn bound_runs(&mut self, now: Duration, source: &SourceName) {
+        let Some(latest) = self.table.latest(source) else {
+            return;
+        };
+        let runs: Vec<LineId> = self.table.down_from(latest).collect();
+        if runs.len() < RUNS_OF_ONE_MAX {
+            return;
+        }
+        let weight = |line: &Line<M>| (line.is_proven() && !line.is_superseded(), line.delivered());
+        let kept = runs
+            .iter()
+            .max_by_key(|id| self.table.get(**id).map(weight));
+        if let Some(earliest) = runs.iter().rev().find(|id| Some(*id) != kept) {
+            self.evict_run(now, *earliest);
+        }
     }
 
     /// The source itself has answered.
