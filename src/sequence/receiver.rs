@@ -219,6 +219,29 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
+    /// Takes the heartbeat of a later run, which says in answer to a request of `line` that the run
+    /// asked is over. A source speaks for its own name only, and an archive for none.
+    pub fn handle_wrong_epoch(
+        &mut self,
+        now: Duration,
+        line: u64,
+        stamp: &[u8],
+        heartbeat: &Heartbeat,
+    ) {
+        let (id, number) = split(line);
+        let asked = self.table.get(id).filter(|_| !is_of_archive(number));
+        let is_later = asked
+            .zip(Stamp::parse(stamp))
+            .is_some_and(|(asked, stamp)| {
+                asked.source().as_str() == stamp.source && asked.epoch() < stamp.epoch
+            });
+        if !is_later {
+            self.bad_stamps = self.bad_stamps.saturating_add(1);
+            return;
+        }
+        self.handle_heartbeat(now, stamp, heartbeat);
+    }
+
     /// Takes the heartbeat that answers a request for one.
     pub fn handle_heartbeat_answer(
         &mut self,

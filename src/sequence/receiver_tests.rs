@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::sequence::story::{MILLI, Story};
-use crate::sequence::{HeartbeatKind, Lacking, LossReason, Prior, Start};
+use crate::sequence::{Heartbeat, HeartbeatKind, Lacking, LossReason, Prior, Start};
+use crate::subject::Filter;
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
@@ -181,6 +182,36 @@ fn an_end_decides_whatever_is_missing_and_hands_over_what_is_held() {
     story.hello().data(&[1]).beat(HeartbeatKind::End, 2).told();
     story.receiver.finish(story.now);
     assert_eq!(story.told(), "lost2-2:closed ended2");
+}
+
+#[test]
+fn only_the_source_that_was_asked_tells_of_a_later_run_and_only_of_its_own() {
+    let mut story = Story::with(Delivery::Immediate, |options| options.archive = true);
+    story.hello().data(&[1, 3]).told();
+    assert_eq!(story.request().as_deref(), Some("2"));
+    let (source, archive) = (1, 1 | 1 << 7);
+    let heartbeat = Heartbeat {
+        kind: HeartbeatKind::Hello,
+        scope: Filter::new("d.x").unwrap(),
+        lead: 9,
+        trail: 1,
+        next: MILLI * 40,
+        generation: 1,
+        prior: None,
+        age: Some(MILLI),
+    };
+    let now = story.now;
+    let mut tell = |line, stamp: &[u8]| {
+        let receiver = &mut story.receiver;
+        receiver.handle_wrong_epoch(now, line, stamp, &heartbeat);
+        (story.told(), story.receiver.bad_stamps())
+    };
+    assert_eq!(tell(source, b"b.8.9"), (String::new(), 1), "another's");
+    assert_eq!(tell(source, b"a.7.9"), (String::new(), 2), "the same run");
+    assert_eq!(tell(source, b"a.6.9"), (String::new(), 3), "an earlier one");
+    assert_eq!(tell(archive, b"a.8.9"), (String::new(), 4), "an archive");
+    assert_eq!(tell(1 << 8, b"a.8.9"), (String::new(), 5), "not asked");
+    assert_eq!(tell(source, b"a.8.9").0, "epoch8 gap1-9");
 }
 
 #[test]

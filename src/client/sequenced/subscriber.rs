@@ -27,8 +27,8 @@ use crate::client::publication::Publication;
 use crate::client::shared::Link;
 use crate::client::{Client, Event as ClientEvent, Subscription, new_inbox};
 use crate::sequence::{
-    Carrier, ControlSubjects, Event, Lacking, LineStatistics, Receiver, RepairEnd, ReplyStatus,
-    SEQ_SUBJECT, STAMP_HEADER,
+    Carrier, ControlSubjects, Event, Heartbeat, Lacking, LineStatistics, Receiver, RepairEnd,
+    ReplyStatus, SEQ_SUBJECT, STAMP_HEADER,
 };
 use crate::subject::Filter;
 use crate::wire::Message;
@@ -418,11 +418,7 @@ impl SequencedSubscriber {
     fn take(&mut self, now: Duration, message: Message) {
         match message.sid_number() {
             Some(sid) if sid == self.data_sid => self.take_data(now, message),
-            Some(sid) if sid == self.heartbeat_sid => {
-                if self.is_in_place(&message) {
-                    self.take_heartbeat(now, &message);
-                }
-            }
+            Some(sid) if sid == self.heartbeat_sid => self.take_heartbeat(now, &message),
             _ => self.take_answer(now, &message),
         }
     }
@@ -463,16 +459,21 @@ impl SequencedSubscriber {
         self.receiver.handle_message(now, stamp, message);
     }
 
+    fn take_heartbeat(&mut self, now: Duration, message: &Message) {
+        let answer = Answer::new(message).and_then(Answer::heartbeat);
+        if let Some((stamp, heartbeat)) = answer
+            && self.is_in_place(message, &heartbeat)
+        {
+            self.receiver.handle_heartbeat(now, stamp, &heartbeat);
+        }
+    }
+
     /// Whether a heartbeat came on the subject of the scope that it announces. Who may publish
     /// there is for the server to say; elsewhere anybody could announce that scope.
-    fn is_in_place(&mut self, message: &Message) -> bool {
+    fn is_in_place(&mut self, message: &Message, heartbeat: &Heartbeat) -> bool {
         if self.assumed.is_some() {
             return true;
         }
-        let answer = Answer::new(message).and_then(Answer::heartbeat);
-        let Some((_, heartbeat)) = answer else {
-            return true;
-        };
         let subject = self.subjects.heartbeat(&heartbeat.scope);
         let is_in_place = subject.is_ok_and(|it| it.as_str().as_bytes() == message.subject());
         if !is_in_place {
@@ -484,14 +485,6 @@ impl SequencedSubscriber {
             self.misplaced_heartbeats = self.misplaced_heartbeats.saturating_add(1);
         }
         is_in_place
-    }
-
-    fn take_heartbeat(&mut self, now: Duration, message: &Message) {
-        let Some((stamp, heartbeat)) = Answer::new(message).and_then(|answer| answer.heartbeat())
-        else {
-            return;
-        };
-        self.receiver.handle_heartbeat(now, stamp, &heartbeat);
     }
 
     fn take_answer(&mut self, now: Duration, message: &Message) {
@@ -509,8 +502,11 @@ impl SequencedSubscriber {
             // Any other status says nothing: the request is repeated like one that got lost.
             if let Ok(end) = RepairEnd::read(status.code, |name| block.first(name)) {
                 // "That run is over" comes with a heartbeat of the present one.
-                if end.status == ReplyStatus::WrongEpoch {
-                    self.take_heartbeat(now, message);
+                if end.status == ReplyStatus::WrongEpoch
+                    && let Some((stamp, heartbeat)) = answer.heartbeat()
+                {
+                    self.receiver
+                        .handle_wrong_epoch(now, line, stamp, &heartbeat);
                 }
                 self.receiver.handle_repair_end(now, line, &end);
             }
