@@ -146,35 +146,44 @@ impl Answers {
         let mut sent_bytes = 0_usize;
         let mut retry = None;
         let mut found = stored.found.into_iter();
-        loop {
+        'reads: loop {
             let some: Vec<_> = found.by_ref().take(READS_MAX).collect();
             if some.is_empty() {
                 break;
             }
-            if sent_bytes >= self.limits.request_bytes_max {
-                stored.has_more = true;
-                break;
-            }
-            if let Verdict::Later(wait) = self.ask_budget(asked) {
-                stored.has_more = true;
-                retry = Some(wait);
-                break;
-            }
             for (seq, message) in self.get(some).await {
-                match message {
-                    Read::Found(message) => {
-                        let Some((carrier, headers)) = repair(&message, asked, seq) else {
-                            answered.is_right = false;
-                            continue;
-                        };
-                        let payload = message.payload();
-                        let sent = self.send(asked, carrier, None, &headers, payload).await?;
-                        sent_bytes = sent_bytes.saturating_add(sent);
-                        answered.repairs = answered.repairs.saturating_add(1);
+                let message = match message {
+                    Read::Found(message) => message,
+                    Read::Gone => {
+                        gone.push(seq);
+                        continue;
                     }
-                    Read::Gone => gone.push(seq),
-                    Read::Unknown => {}
+                    Read::Unknown => continue,
+                };
+                let Some((carrier, headers)) = repair(&message, asked, seq) else {
+                    answered.is_right = false;
+                    continue;
+                };
+                if sent_bytes >= self.limits.request_bytes_max {
+                    stored.has_more = true;
+                    break 'reads;
                 }
+                match self.ask_budget(asked) {
+                    Verdict::Granted => {}
+                    Verdict::Later(wait) => {
+                        stored.has_more = true;
+                        retry = Some(wait);
+                        break 'reads;
+                    }
+                    Verdict::Overdrawn => {
+                        answered.is_delayed = true;
+                        return Ok(answered);
+                    }
+                }
+                let payload = message.payload();
+                let sent = self.send(asked, carrier, None, &headers, payload).await?;
+                sent_bytes = sent_bytes.saturating_add(sent);
+                answered.repairs = answered.repairs.saturating_add(1);
             }
         }
         let lowest = index.lowest(source, *epoch).unwrap_or(0);
