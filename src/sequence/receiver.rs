@@ -88,7 +88,7 @@ pub struct Receiver<M> {
     load: Load,
     /// The line of the last message.
     last: Option<LineId>,
-    /// What its stamps begin with.
+    /// What its stamps begin with, once two have come in a row.
     last_prefix: Vec<u8>,
     events: VecDeque<Event<M>>,
     jitter: Jitter,
@@ -169,6 +169,7 @@ impl<M: Weight> Receiver<M> {
             return self.events.push_back(Event::Unsequenced { message });
         };
         if let Some(line) = self.last
+            && !self.last_prefix.is_empty()
             && let Some((seq, prev)) = Stamp::numbers_after(&self.last_prefix, text)
             && seq > 0
         {
@@ -185,10 +186,12 @@ impl<M: Weight> Receiver<M> {
             return self.events.push_back(Event::Unsequenced { message });
         };
         if let Some(line) = self.line_of(now, &stamp, stamp.seq, true, None) {
-            self.last = Some(line);
+            // Where sources take turns, remembering each would be in vain.
             self.last_prefix.clear();
-            let prefix = text.get(..stamp.prefix_len()).unwrap_or_default();
-            self.last_prefix.extend_from_slice(prefix);
+            if self.last.replace(line) == Some(line) {
+                let prefix = text.get(..stamp.prefix_len()).unwrap_or_default();
+                self.last_prefix.extend_from_slice(prefix);
+            }
             let arrived = Arrived {
                 seq: stamp.seq,
                 prev: stamp.prev,
