@@ -102,12 +102,12 @@ impl ReceiverOptions {
         }
     }
 
-    /// Whether archives are asked.
     /// Whether anything is asked of anybody.
     pub(super) fn may_ask(&self) -> bool {
         self.delivery != Delivery::DetectOnly
     }
 
+    /// Whether archives are asked.
     pub(super) fn asks_archives(&self) -> bool {
         let is_wanted = self.archive && self.may_ask();
         is_wanted && !Defect::NoArchive.is_planted()

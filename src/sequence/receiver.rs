@@ -215,9 +215,13 @@ impl<M: Weight> Receiver<M> {
             if is_news {
                 self.come_back(now, id);
             }
-            self.with(now, id, |line, around| {
+            let is_taken = self.with(now, id, |line, around| {
                 line.handle_heartbeat(around, heartbeat, None)
             });
+            if is_taken == Some(false) {
+                self.bad_stamps = self.bad_stamps.saturating_add(1);
+                return;
+            }
             self.succeed(now, id, heartbeat.prior);
         }
     }
@@ -474,7 +478,8 @@ impl<M: Weight> Receiver<M> {
         self.unsequenced
     }
 
-    /// Messages, heartbeats and answers whose stamp was malformed or not of the source asked.
+    /// Messages, heartbeats and answers whose stamp was malformed or not of the source asked, and
+    /// heartbeats with a number too far ahead to be believed where no source is asked.
     #[must_use]
     pub const fn bad_stamps(&self) -> u64 {
         self.bad_stamps

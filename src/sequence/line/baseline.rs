@@ -13,7 +13,8 @@ use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
 use super::asking::Question;
-use super::{Line, Surroundings};
+use super::chains::Chains;
+use super::{JUMP_MAX, Line, Surroundings};
 
 /// How long order waits for a source to tell where it begins.
 const JOIN_TIME_ORDERED: Duration = Duration::from_millis(500);
@@ -144,6 +145,37 @@ impl<M: Weight> Line<M> {
             self.fix_base(around, 1);
         } else if around.now < subscribed.saturating_add(age) {
             self.fix_base(around, self.base);
+        }
+    }
+
+    /// Whether all that is known of the run is what somebody announced in its name.
+    pub(super) fn is_only_announced(&self) -> bool {
+        let is_untouched = self.delivered == 0 && self.gaps.is_empty() && self.held.is_none();
+        let lost = self.counts.as_deref().map_or(0, |counts| counts.lost);
+        is_untouched && lost == 0 && !self.is_proven() && !self.is_superseded
+    }
+
+    /// A first message so far below what was only announced that this is not believed. Returns
+    /// true when the run begins with it now.
+    pub(super) fn begin_again_at(&mut self, seq: u64) -> bool {
+        let is_far = seq.saturating_add(JUMP_MAX) < self.base;
+        let begins = is_far && self.is_only_announced();
+        if begins {
+            self.begin_anew(seq);
+        }
+        begins
+    }
+
+    /// The first number owed is `base`: what was announced before was made up.
+    pub(super) fn begin_anew(&mut self, base: u64) {
+        self.base = base;
+        self.highest = base.saturating_sub(1);
+        self.seen = None;
+        if self.chains.is_some() {
+            self.chains = Some(Box::new(Chains::new(self.highest)));
+        }
+        if let Some(counts) = &mut self.counts {
+            counts.unverifiable = 0;
         }
     }
 

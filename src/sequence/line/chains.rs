@@ -31,9 +31,13 @@ impl Chains {
         }
     }
 
-    /// Takes a new message. Returns the number before it on its subject, when that is missing.
+    /// Takes a message that was not missing. Returns the number before it on its subject, when that
+    /// is. One that came after its successors, or is from before our time, tells nothing.
     pub(super) fn note(&mut self, subject: &[u8], seq: u64, prev: Option<u64>) -> Option<u64> {
         let before = self.tails.get(subject).copied();
+        if seq <= before.unwrap_or(self.horizon) {
+            return None;
+        }
         let is_first = prev.is_none() && self.tails.is_empty();
         if is_first || subject.len() > SUBJECT_BYTES_MAX {
             self.horizon = self.horizon.max(seq);

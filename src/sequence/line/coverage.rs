@@ -28,7 +28,8 @@ impl<M: Weight> Line<M> {
             self.win_back(around, from, seq, message, arrived.is_repaired);
             return true;
         }
-        let is_late = seq <= self.highest;
+        let is_new = !arrived.is_repaired && self.begin_again_at(seq);
+        let is_late = seq <= self.highest && !is_new;
         if !is_late && !arrived.is_repaired {
             if self.is_superseded {
                 return false;
@@ -47,14 +48,14 @@ impl<M: Weight> Line<M> {
         self.base = self.base.min(seq);
         let counts = self.counts_mut();
         counts.unverifiable = counts.unverifiable.saturating_add(before).saturating_sub(1);
+        // One that a heartbeat overtook goes on with its chain as well.
+        let chains = self.chains.as_mut();
+        let missing = chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
+        let missing = missing.filter(|_| !Defect::NoChain.is_planted());
+        self.open_chained(around, missing);
         if is_late {
             self.counts_mut().count_late();
         } else {
-            let chains = self.chains.as_mut();
-            let missing =
-                chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
-            let missing = missing.filter(|_| !Defect::NoChain.is_planted());
-            self.open_chained(around, missing);
             self.marks = around.marks;
         }
         self.settle(around, seq, message, false, 0);
@@ -186,6 +187,42 @@ mod tests {
         assert_eq!((line.coverage, line.lost), (Coverage::Partial, 0));
         assert_eq!((line.delivered, line.duplicates), (5, 2));
         assert_eq!(line.unverifiable, 9 - 5);
+    }
+
+    #[test]
+    fn what_a_heartbeat_overtook_is_not_fetched_again() {
+        let mut story = partial(Delivery::Immediate);
+        story.beat(HeartbeatKind::Beat, 5).chained(5, 1);
+        story.beat(HeartbeatKind::Beat, 300).chained(301, 5);
+        assert_eq!(story.told(), "5 301");
+        story.chained(303, 302).chained(302, 301).chained(304, 303);
+        assert_eq!(story.told(), "gap302-302 303 302 304");
+    }
+
+    #[test]
+    fn a_far_lead_that_was_made_up_silences_no_part_of_a_source() {
+        for (delivery, is_shared) in [
+            (Delivery::Immediate, false),
+            (Delivery::Ordered, false),
+            (Delivery::DetectOnly, false),
+            (Delivery::Immediate, true),
+        ] {
+            let mut story = Story::with(delivery, |options| options.is_shared = is_shared);
+            story.data(&[1]);
+            story.heartbeat(7, HeartbeatKind::Beat, 3, ">", None).told();
+            story.heartbeat(7, HeartbeatKind::Beat, 1 << 52, ">", None);
+            story.chained(4, 1);
+            assert_eq!(story.told(), "4", "{delivery:?} {is_shared}");
+            let is_asked = !is_shared && delivery != Delivery::DetectOnly;
+            let asked = core::iter::from_fn(|| story.request()).any(|text| text == "?");
+            assert_eq!(asked, is_asked, "{delivery:?} {is_shared}");
+            let ignored = story.receiver.bad_stamps();
+            assert_eq!(ignored, u64::from(!is_asked), "{delivery:?} {is_shared}");
+        }
+        let mut story = Story::new(Delivery::DetectOnly);
+        story.hello().data(&[1]).beat(HeartbeatKind::Beat, 1 << 52);
+        story.data(&[2]).wait(MILLI);
+        assert_eq!(story.told(), "epoch7 1 2");
     }
 
     #[test]

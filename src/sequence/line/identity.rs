@@ -109,6 +109,7 @@ impl<M: Weight> Line<M> {
     }
 }
 
-const fn can_ask<M>(around: &Surroundings<'_, M>) -> bool {
+/// Whether anything is asked of the source.
+pub(super) const fn can_ask<M>(around: &Surroundings<'_, M>) -> bool {
     !matches!(around.options.delivery, Delivery::DetectOnly) && !around.options.is_shared
 }

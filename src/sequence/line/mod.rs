@@ -35,6 +35,7 @@ use self::asking::{ANSWER_TIME_MIN, Asking, NOBODY_PAUSE, QUESTION_PAUSE_MISSING
 use self::baseline::Join;
 pub use self::baseline::Start;
 use self::chains::Chains;
+use self::identity::can_ask;
 use self::order::Held;
 
 /// A lead that jumps further is believed only when the source repeats it to us.
@@ -365,28 +366,37 @@ impl<M: Weight> Line<M> {
             self.deliver(around, seq, message, is_repaired, 0);
         } else if let Some(from) = self.gaps.holding(seq) {
             self.win_back(around, from, seq, message, is_repaired);
+        } else if !is_repaired && self.begin_again_at(seq) {
+            return self.handle_message(around, arrived, message);
         } else {
             self.counts_mut().count_duplicate();
         }
         true
     }
 
-    /// Takes a heartbeat; `question` is the number of our own question that it answers.
+    /// Takes a heartbeat; `question` is the number of our own question that it answers. Returns
+    /// false when it says what only the source itself is believed, and that is not asked.
     pub(super) fn handle_heartbeat(
         &mut self,
         around: &mut Surroundings<'_, M>,
         heartbeat: &Heartbeat,
         question: Option<u8>,
-    ) {
+    ) -> bool {
         self.hear(around.now);
+        if question.is_some() && heartbeat.lead < self.highest && self.is_only_announced() {
+            self.begin_anew(heartbeat.lead.saturating_add(1));
+        }
         self.note_proof(around, question.is_some());
         if question.is_none() && self.is_doubtful(around, heartbeat) {
-            // The source itself is asked, at most once at a time.
-            self.asking_mut().question.get_or_insert(Question {
-                due: around.now,
-                pause: NOBODY_PAUSE,
-            });
-            return;
+            let may_ask = can_ask(around);
+            if may_ask {
+                // The source itself is asked, at most once at a time.
+                self.asking_mut().question.get_or_insert(Question {
+                    due: around.now,
+                    pause: NOBODY_PAUSE,
+                });
+            }
+            return may_ask;
         }
         self.next = Some(Nanos::new(heartbeat.next));
         let is_moved = self.generation > 0 && heartbeat.generation > self.generation;
@@ -415,6 +425,7 @@ impl<M: Weight> Line<M> {
             self.go_on();
         }
         self.tell_end(around);
+        true
     }
 
     /// Does what has become due.
@@ -522,12 +533,12 @@ impl<M: Weight> Line<M> {
 
     /// Whether what a heartbeat says would change so much that the source should say it to us.
     fn is_doubtful(&self, around: &Surroundings<'_, M>, heartbeat: &Heartbeat) -> bool {
-        let may_ask = around.options.may_ask() && !self.coverage.is_part();
+        let may_ask = can_ask(around) && !self.coverage.is_part();
         let is_end = heartbeat.kind.is_end();
         let is_elsewhere =
             self.coverage == Coverage::Strict && !around.options.covers(&heartbeat.scope);
         let takes_back = is_end && heartbeat.lead < self.highest;
-        may_ask && (is_elsewhere || takes_back || self.is_far(heartbeat.lead))
+        may_ask && (is_elsewhere || takes_back) || self.is_far(heartbeat.lead)
     }
 
     const fn is_far(&self, lead: u64) -> bool {

@@ -441,3 +441,26 @@ fn late_messages_and_repairs_are_counted_apart() {
     assert_eq!(line.repair_p99, line.repair_p50);
     assert_eq!((line.expected(), line.is_balanced()), (4, true));
 }
+
+#[test]
+fn a_first_heartbeat_that_was_made_up_does_not_silence_a_source() {
+    let announced = 1 << 40;
+    for delivery in [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly] {
+        let mut story = Story::new(delivery);
+        story.beat(HeartbeatKind::Beat, announced).data(&[4, 5]);
+        assert_eq!(story.told(), "epoch7 4 5", "{delivery:?}");
+    }
+    let mut story = Story::with(Delivery::Immediate, |options| options.is_shared = true);
+    story.beat(HeartbeatKind::Beat, announced).data(&[4, 5]);
+    assert_eq!(story.told(), "epoch7 4 5");
+    let mut story = Story::new(Delivery::Immediate);
+    story.heartbeat(7, HeartbeatKind::Beat, announced, ">", None);
+    story.chained(4, 1).chained(7, 5);
+    assert_eq!(story.told(), "epoch7 partial 4 gap5-5 7");
+    assert!(story.line().is_balanced());
+    let mut story = Story::new(Delivery::Immediate);
+    story.beat(HeartbeatKind::Beat, announced);
+    story.answer(1, 3, 1, MILLI * 60_000).data(&[4]);
+    assert_eq!(story.told(), "epoch7 4");
+    assert_eq!((story.line().base, story.line().is_balanced()), (4, true));
+}
