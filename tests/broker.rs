@@ -261,6 +261,8 @@ async fn a_source_that_begins_behind_us_is_owed_from_its_first_number() {
     let builder = receiver.sequenced_subscriber("d.x").unwrap();
     let mut subscriber = builder.start().unwrap();
     receiver.flush().await.unwrap();
+    // Ages are told in milliseconds: one that begins within the same is not known to be younger.
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let sender = connect(&address).await;
     let publisher = sender.sequenced_publisher("d.x").unwrap().start().unwrap();
     for number in 1..=100_u64 {
