@@ -13,7 +13,7 @@ use natseq::session::{
 };
 use natseq::subject::{Filter, QueueGroup, SubjectRef};
 use natseq::wire::encode::Publish;
-use natseq::wire::handshake::Connect;
+use natseq::wire::handshake::{Connect, ServerInfo};
 use natseq::wire::{ClientOp, Limits, Parser, ServerOp, Step};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub(crate) const OUTBOX: OutboxLimits = OutboxLimits {
 };
 /// The most that a queued message adds to the bound.
 const FRAME_BYTES_MAX: usize = 100;
+/// The digits of a message's number.
+const PAYLOAD_BYTES_MAX: i64 = 20;
 /// Actions that one input can cause.
 const ACTIONS_MAX: usize = 64;
 /// Events that one input can cause.
@@ -350,6 +352,13 @@ impl Conversation {
 
     /// The server says something other than a message.
     pub(crate) fn say(&mut self, op: &ServerOp<'_>) -> Heard {
+        if let ServerOp::Info { json } = op
+            && let Ok(info) = ServerInfo::parse(json)
+            && (1..PAYLOAD_BYTES_MAX).contains(&info.max_payload)
+        {
+            // What becomes too large while it waits has a test of its own.
+            return Heard::Nothing;
+        }
         self.session.handle_bytes(self.link, self.now);
         let pings_out = self.outbox.pings_out();
         match op {
