@@ -328,6 +328,53 @@ fn a_receiver_that_only_detects_fails_when_something_is_lost() {
     assert!(lost.count() > 0);
 }
 
+/// Five messages were sent when the programs come, and five follow.
+#[tokio::test]
+async fn a_late_program_gets_what_is_retained_if_it_is_told_to() {
+    let (_broker, address) = serve(&[]);
+    let client = natseq::client::connect(&address).await.unwrap();
+    let publisher = client.sequenced_publisher("d.x").unwrap();
+    let publisher = publisher.start().unwrap();
+    for number in 1..=5 {
+        let seq = publisher.publish("d.x", format!("body {number}")).await;
+        assert_eq!(seq.unwrap(), number);
+    }
+    client.flush().await.unwrap();
+    let common = ["--until-eos", "--json", "-s", &address];
+    let subs = ["live", "retained"].map(|start| {
+        let arguments = ["sub", "d.x", "--sequenced=ordered", "--start", start];
+        let sub = Program::start(natseq(&arguments).args(common), None);
+        sub.wait_for_error(READY);
+        sub
+    });
+    for number in 6..=10 {
+        let seq = publisher.publish("d.x", format!("body {number}")).await;
+        assert_eq!(seq.unwrap(), number);
+    }
+    publisher.close().await;
+    for (sub, first) in subs.into_iter().zip([6, 1]) {
+        let told = sub.succeed();
+        let bodies = told.iter().filter(|line| line.contains("\"body "));
+        let due = (first..=10).map(|number| format!("\"body {number}\""));
+        let due: Vec<String> = due.collect();
+        assert_eq!(bodies.clone().count(), due.len(), "{told:?}");
+        for (line, body) in bodies.zip(due) {
+            assert!(line.contains(&body), "{line}, not {body}");
+        }
+    }
+    client.close().await;
+    for wrong in [
+        &["--sequenced=detect"][..],
+        &["--sequenced", "--queue", "q"],
+        &["--sequenced", "--carrier", "bare"],
+        &[],
+    ] {
+        let arguments = ["sub", "d.x", "--start", "retained", "-s", &address];
+        let program = Program::start(natseq(&arguments).args(wrong), None);
+        assert!(!program.finish(PATIENCE).status.success(), "{wrong:?}");
+    }
+}
+
 /// That a run had no beginning which is owed is learned from two answers of a server, and is no event.
 #[tokio::test]
 async fn the_end_of_all_sources_is_noticed_although_nothing_is_told() {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use tokio::time::sleep;
 
 use crate::client::{Client, SequencedSubscriber, Subscription};
-use crate::sequence::{BareChecker, Carrier, Delivery};
+use crate::sequence::{BareChecker, Carrier, Delivery, Start};
 use crate::subject::{Filter, QueueGroup};
 use crate::wire::Message;
 
@@ -44,6 +44,14 @@ pub(super) struct SubscribeArgs {
         default_value = "header"
     )]
     carrier: CarrierArg,
+    /// From where on numbers are owed
+    #[arg(
+        long,
+        value_name = "WHERE",
+        requires = "sequenced",
+        default_value = "live"
+    )]
+    start: StartArg,
     /// Ask an archive before anything is lost
     #[arg(long, requires = "sequenced")]
     archive: bool,
@@ -71,6 +79,23 @@ enum Mode {
     Detect,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StartArg {
+    /// From what comes, and from 1 of a source that begins later
+    Live,
+    /// From the oldest that the source still retains
+    Retained,
+}
+
+impl StartArg {
+    const fn start(self) -> Start {
+        match self {
+            Self::Live => Start::Live,
+            Self::Retained => Start::Retained,
+        }
+    }
+}
+
 /// Prints until it is told to end; success means that nothing is missing.
 pub(super) async fn run(
     args: SubscribeArgs,
@@ -87,6 +112,10 @@ pub(super) async fn run(
     if is_bare && (args.until_eos || args.archive || matches!(args.sequenced, Some(Mode::Ordered)))
     {
         return Err("--carrier bare has neither an order to restore nor an end, and nothing to ask an archive".into());
+    }
+    let asks = !is_bare && args.queue.is_none() && !matches!(args.sequenced, Some(Mode::Detect));
+    if args.start == StartArg::Retained && !asks {
+        return Err("--start retained asks sources for what they have, which --sequenced=detect, --queue and --carrier bare do not".into());
     }
     let client = connection.connect().await?;
     let mut printer = Printer {
@@ -226,7 +255,8 @@ async fn sequenced(
         .sequenced_subscriber(&args.subject)?
         .carrier(carrier)
         .delivery(delivery)
-        .archive(args.archive);
+        .archive(args.archive)
+        .options(|options| options.start = args.start.start());
     let mut subscriber = match group {
         Some(group) => builder.queue_group(group).start()?,
         None => builder.start()?,

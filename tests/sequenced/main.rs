@@ -21,6 +21,10 @@ mod loss;
 mod names;
 mod outages;
 mod permissions;
+#[cfg(feature = "jetstream")]
+mod permissions_of_names;
+mod publishing;
 mod second;
 mod sharing;
 mod slow;
+mod starts;

@@ -1,5 +1,6 @@
 //! Names of sources: held by one, taken over, given back, and kept in a file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use natseq::client::{
     Client, DurableName, ErrorKind, SequencedPublisher, SequencedPublisherBuilder,
     SequencedSubscriber, connect,
 };
-use natseq::sequence::{Event, Heartbeat, NamePolicy, Prior, SourceName};
+use natseq::sequence::{Delivery, Event, Heartbeat, NamePolicy, Prior, SourceName};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -61,6 +62,97 @@ async fn whoever_takes_a_name_over_fences_the_other_and_receivers_follow() {
             .iter()
             .flat_map(|epoch| (1..=10).map(|seq| (*epoch, seq)));
         assert_eq!(all, expected.collect::<Vec<_>>(), "{}", binary.version);
+    }
+}
+
+/// Nobody has claimed the name: both go on, and a receiver follows the later run.
+#[tokio::test]
+async fn of_two_that_have_one_name_unclaimed_the_later_is_followed_and_the_other_told_of() {
+    for binary in servers("one name twice") {
+        for delivery in [Delivery::Immediate, Delivery::Ordered, Delivery::DetectOnly] {
+            let what = format!("{delivery:?} on {}", binary.version);
+            let server = RealServer::start(&binary, "");
+            let listening = client(&server).await;
+            let sub = listening.sequenced_subscriber("d.>").unwrap();
+            let mut sub = sub.delivery(delivery).start().unwrap();
+            listening.flush().await.unwrap();
+            let first = builder(&client(&server).await).start().unwrap();
+            publish(&first, 1..=100).await;
+            let mut told = Told::default();
+            told.hear(&mut sub, |told| told.delivered(first.epoch()) == 100)
+                .await;
+            let second = builder(&client(&server).await).start().unwrap();
+            let epochs = (first.epoch(), second.epoch());
+            assert!(epochs.0 < epochs.1, "{what}");
+            publish(&second, 1..=100).await;
+            told.hear(&mut sub, |told| told.delivered(epochs.1) == 100)
+                .await;
+            // Once the later one has proven to be the source the earlier is over.
+            while !sub.statistics().next().unwrap().is_ended {
+                told.hear_for(&mut sub, Duration::from_millis(10)).await;
+            }
+            publish(&first, 101..=200).await;
+            publish(&second, 101..=200).await;
+            told.hear(&mut sub, |told| told.delivered(epochs.1) == 200)
+                .await;
+            told.hear(&mut sub, |told| !told.conflicts.is_empty()).await;
+            let conflicts = told.conflicts.iter();
+            let of_first = conflicts.filter(|epoch| **epoch == epochs.0);
+            assert_eq!(of_first.count(), told.conflicts.len(), "{told:?}, {what}");
+            // Nothing is told twice, and nothing that the receiver was owed is missing.
+            let once: BTreeSet<_> = told.numbers.iter().collect();
+            assert_eq!(once.len(), told.numbers.len(), "{told:?}, {what}");
+            let lost_for_certain = told.lost.iter().any(|(epoch, from)| {
+                *epoch == epochs.1 || *from <= 100 || delivery != Delivery::DetectOnly
+            });
+            assert!(!lost_for_certain, "{told:?}, {what}");
+            let is_rising = |epoch: u64| {
+                let numbers = told.numbers.iter().filter(move |(of, _)| *of == epoch);
+                numbers.map(|(_, seq)| *seq).take(200).eq(1..=200)
+            };
+            assert!(is_rising(epochs.1), "{told:?}, {what}");
+            drop((first, second));
+        }
+    }
+}
+
+/// What a receiver was told of two holders of a name.
+#[derive(Debug, Default)]
+struct Told {
+    numbers: Vec<(u64, u64)>,
+    conflicts: Vec<u64>,
+    /// The run, and the first number.
+    lost: Vec<(u64, u64)>,
+}
+
+impl Told {
+    fn delivered(&self, epoch: u64) -> usize {
+        self.numbers.iter().filter(|(of, _)| *of == epoch).count()
+    }
+
+    async fn hear(&mut self, sub: &mut SequencedSubscriber, is_done: impl Fn(&Self) -> bool) {
+        while !is_done(self) {
+            let is_told = self.hear_for(sub, PATIENCE).await;
+            assert!(
+                is_told,
+                "{self:?} {:?}",
+                sub.statistics().collect::<Vec<_>>()
+            );
+        }
+    }
+
+    /// Takes one event. Returns false when there was none.
+    async fn hear_for(&mut self, sub: &mut SequencedSubscriber, time: Duration) -> bool {
+        let Ok(event) = timeout(time, sub.next()).await else {
+            return false;
+        };
+        match event.unwrap() {
+            Event::Message { origin, .. } => self.numbers.push((origin.epoch, origin.seq)),
+            Event::Conflict { epoch, .. } => self.conflicts.push(epoch),
+            Event::Lost { epoch, from, .. } => self.lost.push((epoch, from)),
+            _ => {}
+        }
+        true
     }
 }
 
