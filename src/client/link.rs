@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io::IoSlice;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -44,6 +45,8 @@ pub(super) struct Link {
     pub(super) has_unparsed: bool,
     /// Whether nothing more is read for now.
     pub(super) is_held: bool,
+    /// Whether subscribers have had their turn since the buffer was used up.
+    is_waiting: bool,
     /// What the session asked to write, behind the batch that was begun; wiped once it is written.
     urgent: VecDeque<SecretBytes>,
     /// Bytes of the first of them that are written.
@@ -86,6 +89,7 @@ impl Link {
             buffer: BytesMut::new(),
             has_unparsed: false,
             is_held: false,
+            is_waiting: false,
             urgent: VecDeque::new(),
             urgent_at: 0,
             batch: WriteBatch::default(),
@@ -197,9 +201,6 @@ impl Link {
         cx: &mut Context<'_>,
         shared: &Shared,
     ) -> Poll<Result<(), LinkError>> {
-        let Stage::Open(stream) = &mut self.stage else {
-            return Poll::Pending;
-        };
         if self.is_held {
             return Poll::Pending;
         }
@@ -209,12 +210,10 @@ impl Link {
                 return Poll::Ready(Err(reason.clone()));
             }
         }
-        if self.buffer.capacity().saturating_sub(self.buffer.len()) < READ_BYTES_MIN {
-            shared.core().leave_buffer(READ_BYTES);
-            // Memory grows with what has arrived, never with what a frame declares.
-            let len = self.buffer.len();
-            self.buffer.reserve(READ_BYTES.saturating_sub(len).max(len));
-        }
+        ready!(self.poll_room(cx, shared));
+        let Stage::Open(stream) = &mut self.stage else {
+            return Poll::Pending;
+        };
         let end = match ready!(poll_read_buf(Pin::new(stream), cx, &mut self.buffer)) {
             Ok(1..) => {
                 self.has_unparsed = true;
@@ -224,6 +223,32 @@ impl Link {
             Err(error) => error.into(),
         };
         Poll::Ready(Err(self.failure().unwrap_or(end)))
+    }
+
+    /// Makes room to read into: in the same buffer once nobody has anything of it any more, else in what
+    /// is left of it, and at last in another.
+    fn poll_room(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<()> {
+        let len = self.buffer.len();
+        // Memory grows with what has arrived, never with what a frame declares.
+        let room = READ_BYTES.saturating_sub(len).max(len);
+        if self.buffer.capacity().saturating_sub(len) >= room {
+            return Poll::Ready(());
+        }
+        if !self.buffer.try_reclaim(room) {
+            if self.buffer.capacity().saturating_sub(len) >= READ_BYTES_MIN {
+                return Poll::Ready(());
+            }
+            // Whoever has messages of it in hand may have done with them when it is our turn again, and
+            // memory in use is in the processor's cache.
+            self.is_waiting = !self.is_waiting && self.buffer.capacity() > 0;
+            if self.is_waiting {
+                return pin!(yield_now()).poll(cx);
+            }
+            self.buffer.reserve(room);
+        }
+        self.is_waiting = false;
+        shared.core().leave_buffer(READ_BYTES);
+        Poll::Ready(())
     }
 
     /// Closes the socket; `last_words` are written first, behind what was begun and what is urgent.
