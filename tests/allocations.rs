@@ -1,14 +1,17 @@
-//! Publishing and checking take no memory for each message: what they need is there after the first
-//! few. And a source that rests takes little.
+//! Publishing, receiving and checking take no memory for each message: what they need is there after the
+//! first few. And a source that rests takes little.
 #![cfg(all(feature = "broker", feature = "client"))]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "a test may panic"
 )]
 
 use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use natseq::broker::{Broker, BrokerOptions};
@@ -63,8 +66,50 @@ async fn published_messages_are_not_allocated() {
     }
     assert_eq!(allocations(&stamped), 0, "stamped");
 
+    received_messages_are_hardly_allocated().await;
     what_is_checked_is_not_allocated();
     an_idle_source_takes_little_memory();
+}
+
+/// One allocation for each read buffer at most, and little for waking.
+async fn received_messages_are_hardly_allocated() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || deliver(&listener));
+    let client = connect(&address).await.unwrap();
+    let mut subscription = client.subscribe("d.x").unwrap();
+    let wanted = usize::try_from(MESSAGES).unwrap();
+    let mut batch = Vec::with_capacity(wanted);
+    let mut taken = 0;
+    for _ in 0..24 {
+        let region = Region::new(ALLOCATOR);
+        client.try_publish("more", b"").unwrap();
+        while batch.len() < wanted {
+            subscription.next_batch(&mut batch, wanted).await;
+        }
+        batch.clear();
+        let change = region.change();
+        taken = change.allocations + change.reallocations;
+    }
+    println!("{taken} allocations for {MESSAGES} received messages");
+    assert!(taken * 10 < wanted, "{taken} for {MESSAGES} messages");
+}
+
+/// Sends a burst of messages whenever more are asked for, and allocates nothing meanwhile.
+fn deliver(listener: &TcpListener) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let burst = b"MSG d.x 1 16\r\n0123456789abcdef\r\n".repeat(usize::try_from(MESSAGES).unwrap());
+    stream.write_all(b"INFO {} \r\n").unwrap();
+    let mut buffer = [0; 4_096];
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        let said = &buffer[..len];
+        if said.ends_with(b"PING\r\n") {
+            stream.write_all(b"PONG\r\n").unwrap();
+        }
+        for _ in said.windows(9).filter(|said| *said == b"PUB more ") {
+            stream.write_all(&burst).unwrap();
+        }
+    }
 }
 
 /// A receiver that knows so many sources and their scope, at rest.

@@ -1,6 +1,6 @@
 //! Session, mailboxes and requests: what the driver's task and the handles change under one lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use super::pending::PendingRequests;
 /// A mailbox that got less than this share of a read buffer keeps copies of its messages instead.
 const BUFFER_SHARE_MIN: usize = 8;
 
-/// Batches kept for the next read, and messages that each of them has room for at most.
+/// Batches kept for the next read, and messages that each of them has room for at most, unless it was
+/// at least half full.
 const SPARE_BATCHES_MAX: usize = 64;
 const SPARE_BATCH_MESSAGES_MAX: usize = 4_096;
 
@@ -33,7 +34,7 @@ pub(super) struct Core {
     sharers: Vec<Sharer>,
     /// Of these, the ones whose batch is not yet in their mailbox.
     touched: Vec<usize>,
-    spare_batches: Vec<Vec<Message>>,
+    spare_batches: Vec<VecDeque<Message>>,
     pub(super) requests: PendingRequests,
     /// Callers that wait for the answers to PINGs.
     pings: BTreeMap<u64, watch::Sender<Option<Duration>>>,
@@ -76,8 +77,10 @@ struct Entry {
 #[derive(Debug)]
 struct Sharer {
     key: u64,
-    batch: Vec<Message>,
+    batch: VecDeque<Message>,
+    batch_bytes: usize,
     ends: bool,
+    /// What is in its mailbox already.
     messages: usize,
     bytes: usize,
     /// Messages and bytes after which nothing more is to be read, if there is such a bound.
@@ -189,6 +192,7 @@ impl Core {
             self.sharers.push(Sharer {
                 key,
                 batch: self.spare_batches.pop().unwrap_or_default(),
+                batch_bytes: 0,
                 ends: false,
                 messages: 0,
                 bytes: 0,
@@ -204,8 +208,7 @@ impl Core {
             sharer.room = entry.mailbox.room();
         }
         let len = message.frame_len();
-        sharer.messages = sharer.messages.saturating_add(1);
-        sharer.bytes = sharer.bytes.saturating_add(len);
+        sharer.batch_bytes = sharer.batch_bytes.saturating_add(len);
         sharer.ends |= is_last;
         if let Some((messages, bytes)) = &mut sharer.room {
             *messages = messages.saturating_sub(1);
@@ -218,7 +221,7 @@ impl Core {
                 tell(&self.events, Event::ReadingStopped { filter, sid });
             }
         }
-        sharer.batch.push(message);
+        sharer.batch.push_back(message);
     }
 
     /// Returns true when nothing more is to be read for now.
@@ -259,7 +262,10 @@ impl Core {
             };
             let session = &self.session;
             let filter = |sid| session.filter(sid).unwrap_or_default().to_owned();
-            let pushed = entry.mailbox.push(sharer.batch.drain(..), filter);
+            sharer.messages = sharer.messages.saturating_add(sharer.batch.len());
+            sharer.bytes = sharer.bytes.saturating_add(sharer.batch_bytes);
+            let batch_bytes = std::mem::take(&mut sharer.batch_bytes);
+            let pushed = entry.mailbox.push(&mut sharer.batch, batch_bytes, filter);
             self.totals.dropped_messages =
                 self.totals.dropped_messages.saturating_add(pushed.dropped);
             if let Some(episode) = pushed.begun {
@@ -289,7 +295,8 @@ impl Core {
         let bytes_min = len.checked_div(BUFFER_SHARE_MIN).unwrap_or_default();
         while let Some(mut sharer) = self.sharers.pop() {
             sharer.batch.clear();
-            if sharer.batch.capacity() <= SPARE_BATCH_MESSAGES_MAX
+            let messages_max = sharer.messages.saturating_mul(2);
+            if sharer.batch.capacity() <= messages_max.max(SPARE_BATCH_MESSAGES_MAX)
                 && self.spare_batches.len() < SPARE_BATCHES_MAX
             {
                 self.spare_batches.push(sharer.batch);

@@ -51,6 +51,9 @@ pub enum Overflow {
     StopReading,
 }
 
+/// A batch that fills less than this share of its memory is copied out of it.
+const BATCH_SHARE_MIN: usize = 4;
+
 /// What a mailbox takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Policy {
@@ -192,6 +195,16 @@ impl Active {
         }
     }
 
+    /// Moves a batch in. Into an empty mailbox it goes as a whole, memory and all, unless the memory is
+    /// much more than it needs.
+    fn put(&mut self, batch: &mut VecDeque<Message>) {
+        if self.messages.is_empty() && batch.len() >= batch.capacity() / BATCH_SHARE_MIN {
+            std::mem::swap(&mut self.messages, batch);
+        } else {
+            self.messages.append(batch);
+        }
+    }
+
     fn end_episode(&mut self) -> Option<EpisodeEnd> {
         let episode = self.episode.take()?;
         Some(EpisodeEnd {
@@ -215,42 +228,55 @@ impl Mailbox {
         }
     }
 
-    /// Moves a batch in and wakes the subscriber once.
+    /// Moves a batch of so many bytes in, which is empty then, and wakes the subscriber once.
     ///
     /// What exceeds the limits is dropped, newest first. `filter` names a subscription by its sid, for
     /// an episode that begins.
     pub(crate) fn push(
         &self,
-        batch: impl IntoIterator<Item = Message>,
+        batch: &mut VecDeque<Message>,
+        batch_bytes: usize,
         filter: impl Fn(u64) -> String,
     ) -> Pushed {
         let mut state = self.lock();
         let in_hand = self.in_hand.load(Ordering::Relaxed);
         let in_hand_bytes = self.in_hand_bytes.load(Ordering::Relaxed);
         let active = state.active();
+        let bytes_before = active.bytes.saturating_add(in_hand_bytes);
         let mut waiting = active.messages.len().saturating_add(in_hand);
-        let mut bytes = active.bytes.saturating_add(in_hand_bytes);
+        let mut bytes = bytes_before;
         let (dropped_before, dropped_bytes_before) = (active.dropped, active.dropped_bytes);
         let mut dropped_sid = None;
-        for message in batch {
-            let len = message.frame_len();
-            let bytes_then = bytes.saturating_add(len);
-            if self.policy.overflow == Overflow::DropNewest && self.exceeds(waiting, bytes_then) {
-                active.dropped = active.dropped.saturating_add(1);
-                active.dropped_bytes = active.dropped_bytes.saturating_add(wide(len));
-                if self.policy.marks_drops {
-                    active.mark_drop();
+        if self.takes(
+            waiting.saturating_add(batch.len()),
+            bytes.saturating_add(batch_bytes),
+        ) {
+            waiting = waiting.saturating_add(batch.len());
+            bytes = bytes.saturating_add(batch_bytes);
+            active.accepted = active.accepted.saturating_add(wide(batch.len()));
+        } else {
+            batch.retain(|message| {
+                let len = message.frame_len();
+                let is_taken = self.takes(waiting.saturating_add(1), bytes.saturating_add(len));
+                if is_taken {
+                    waiting = waiting.saturating_add(1);
+                    bytes = bytes.saturating_add(len);
+                    active.accepted = active.accepted.saturating_add(1);
+                } else {
+                    active.dropped = active.dropped.saturating_add(1);
+                    active.dropped_bytes = active.dropped_bytes.saturating_add(wide(len));
+                    if self.policy.marks_drops {
+                        active.mark_drop();
+                    }
+                    dropped_sid = dropped_sid.or_else(|| message.sid_number());
                 }
-                dropped_sid = dropped_sid.or_else(|| message.sid_number());
-                continue;
-            }
-            bytes = bytes_then;
-            waiting = waiting.saturating_add(1);
-            active.bytes = active.bytes.saturating_add(len);
-            active.accepted = active.accepted.saturating_add(1);
-            active.accepted_bytes = active.accepted_bytes.saturating_add(wide(len));
-            active.messages.push_back(message);
+                is_taken
+            });
         }
+        let taken_bytes = bytes.saturating_sub(bytes_before);
+        active.bytes = active.bytes.saturating_add(taken_bytes);
+        active.accepted_bytes = active.accepted_bytes.saturating_add(wide(taken_bytes));
+        active.put(batch);
         active.waiting_max = active.waiting_max.max(waiting);
         active.waiting_bytes_max = active.waiting_bytes_max.max(bytes);
         let mut pushed = Pushed {
@@ -479,9 +505,11 @@ impl Mailbox {
         )
     }
 
-    fn exceeds(&self, waiting: usize, bytes_then: usize) -> bool {
+    /// Whether so many messages may wait.
+    fn takes(&self, messages: usize, bytes: usize) -> bool {
         let limits = &self.policy.limits;
-        waiting >= limits.messages_max || bytes_then > limits.bytes_max
+        self.policy.overflow == Overflow::StopReading
+            || (messages <= limits.messages_max && bytes <= limits.bytes_max)
     }
 
     /// Half of the limits, so that a mailbox at its limit does not begin an episode with each message.
