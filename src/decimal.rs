@@ -5,13 +5,34 @@ static PAIRS: [[u8; 2]; 100] = pairs();
 
 /// Appends a number in decimal.
 #[inline]
-pub(crate) fn write(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write(out: &mut Vec<u8>, number: u64) {
+    // Most are lengths of a few digits.
+    match number {
+        0..=99 => write_begin(out, number),
+        100..=9_999 => {
+            write_begin(out, number / 100);
+            out.extend_from_slice(&pair(number));
+        }
+        _ => write_long(out, number),
+    }
+}
+
+/// Appends a number below 100.
+#[inline]
+fn write_begin(out: &mut Vec<u8>, number: u64) {
+    let [tens, units] = pair(number);
+    if number >= 10 {
+        out.push(tens);
+    }
+    out.push(units);
+}
+
+fn write_long(out: &mut Vec<u8>, mut number: u64) {
     let mut text = [0_u8; 20];
     let (pairs, _) = text.as_chunks_mut::<2>();
     let mut start = 20_usize;
     for place in pairs.iter_mut().rev() {
-        let pair = PAIRS.get((number % 100) as usize);
-        *place = pair.copied().unwrap_or_default();
+        *place = pair(number);
         start = start.saturating_sub(2);
         if number < 100 {
             start = start.saturating_add(usize::from(number < 10));
@@ -20,6 +41,13 @@ pub(crate) fn write(out: &mut Vec<u8>, mut number: u64) {
         number /= 100;
     }
     out.extend_from_slice(text.get(start..).unwrap_or_default());
+}
+
+/// The last two digits.
+#[inline]
+fn pair(number: u64) -> [u8; 2] {
+    let pair = PAIRS.get((number % 100) as usize);
+    pair.copied().unwrap_or_default()
 }
 
 #[expect(
@@ -53,7 +81,19 @@ pub(crate) fn read(digits: &[u8]) -> Option<u64> {
 mod tests {
     #[test]
     fn numbers_are_decimal() {
-        for number in [0, 9, 10, 99, 100, u64::MAX] {
+        for number in [
+            0,
+            9,
+            10,
+            99,
+            100,
+            999,
+            1_000,
+            9_999,
+            10_000,
+            99_999,
+            u64::MAX,
+        ] {
             let mut out = Vec::new();
             super::write(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());

@@ -107,6 +107,10 @@ impl Error {
         self.kind
     }
 
+    pub(super) const fn is_outbox_full(&self) -> bool {
+        matches!(self.kind, ErrorKind::OutboxFull { .. })
+    }
+
     /// What the server refused, with [`ErrorKind::PermissionDenied`] and
     /// [`ErrorKind::TooManySubscriptions`].
     #[must_use]

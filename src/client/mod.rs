@@ -37,7 +37,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use crate::session::{OutboxError, SHARED_PAYLOAD_BYTES_MIN, ServerAddr};
+use crate::session::ServerAddr;
 use crate::subject::ToSubject;
 
 pub use crate::session::{Credentials, CredentialsError, Secret};
@@ -111,7 +111,11 @@ impl Client {
         subject: impl ToSubject,
         payload: impl ToPayload,
     ) -> Result<(), Error> {
-        self.send(Publication::new(&subject, payload)?).await
+        let publication = Publication::new(&subject, payload)?;
+        match self.offer(&publication) {
+            Some(outcome) => outcome,
+            None => Box::pin(self.wait_and_send(publication.into_shared())).await,
+        }
     }
 
     /// Publishes a message if the outbox has room for it now.
@@ -133,21 +137,35 @@ impl Client {
     ///
     /// As [`Client::publish`], and [`ErrorKind::HeadersUnsupported`].
     pub async fn send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
-        let mut publication = match self.append(publication)? {
-            Appended::Yes => return Ok(()),
-            Appended::Not(OutboxError::Full { .. }, publication) => publication,
-            Appended::Not(error, _) => return Err(error.into()),
-        };
+        match self.offer(&publication) {
+            Some(outcome) => outcome,
+            None => Box::pin(self.wait_and_send(publication.into_shared())).await,
+        }
+    }
+
+    /// Queues a message by copying it, unless it is large or there is no room.
+    #[inline]
+    fn offer<P: ToPayload>(&self, publication: &Publication<'_, P>) -> Option<Result<(), Error>> {
+        if publication.is_large() {
+            return None;
+        }
+        match self.shared().append(&publication.frame(), None) {
+            Err(error) if error.is_outbox_full() => None,
+            outcome => Some(outcome),
+        }
+    }
+
+    async fn wait_and_send(&self, publication: Publication<'_, Bytes>) -> Result<(), Error> {
+        let shared = self.shared();
+        let large = publication.is_large().then_some(&publication.payload);
         loop {
-            let has_room = self.shared().room.notified();
+            let has_room = shared.room.notified();
             tokio::pin!(has_room);
             has_room.as_mut().enable();
-            publication = match self.append(publication)? {
-                Appended::Yes => return Ok(()),
-                Appended::Not(OutboxError::Full { .. }, publication) => publication,
-                Appended::Not(error, _) => return Err(error.into()),
-            };
-            has_room.await;
+            match shared.append(&publication.frame(), large) {
+                Err(error) if error.is_outbox_full() => has_room.await,
+                outcome => return outcome,
+            }
         }
     }
 
@@ -157,48 +175,12 @@ impl Client {
     ///
     /// As [`Client::try_publish`], and [`ErrorKind::HeadersUnsupported`].
     pub fn try_send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
-        match self.append(publication)? {
-            Appended::Yes => Ok(()),
-            Appended::Not(error, _) => Err(error.into()),
-        }
-    }
-
-    /// Queues a message, or gives it back.
-    fn append<'a, P: ToPayload>(
-        &self,
-        publication: Publication<'a, P>,
-    ) -> Result<Appended<'a>, Error> {
         let shared = self.shared();
-        shared.check(&publication.frame())?;
-        let is_large = publication.payload.bytes().len() >= SHARED_PAYLOAD_BYTES_MIN;
-        let frame = publication.frame();
-        if !is_large
-            && shared
-                .with_outbox(|outbox| outbox.publish(&frame, None))
-                .is_ok()
-        {
-            return Ok(Appended::Yes);
+        if !publication.is_large() {
+            return shared.append(&publication.frame(), None);
         }
-        let Publication {
-            subject,
-            reply,
-            headers,
-            payload,
-        } = publication;
-        let publication = Publication {
-            subject,
-            reply,
-            headers,
-            payload: payload.into_shared(),
-        };
-        let payload = is_large.then_some(&publication.payload);
-        let frame = publication.frame();
-        Ok(
-            match shared.with_outbox(|outbox| outbox.publish(&frame, payload)) {
-                Ok(()) => Appended::Yes,
-                Err(error) => Appended::Not(error, publication),
-            },
-        )
+        let publication = publication.into_shared();
+        shared.append(&publication.frame(), Some(&publication.payload))
     }
 
     /// Leaves the connection and dials anew at once, another server first if the pool has one.
@@ -288,12 +270,6 @@ impl Drop for Owner {
 fn new_inbox(shared: &Shared) -> Result<String, Error> {
     let name = inbox::random_name(inbox::INBOX_CHARS)?;
     Ok(format!("{}.{name}", shared.options.inbox_prefix))
-}
-
-/// What became of a message that was to be queued.
-enum Appended<'a> {
-    Yes,
-    Not(OutboxError, Publication<'a, Bytes>),
 }
 
 /// What happens to a connection, in order.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::session::SHARED_PAYLOAD_BYTES_MIN;
 use crate::subject::{SubjectRef, ToSubject};
 use crate::wire::Headers;
 use crate::wire::encode::Publish;
@@ -127,6 +128,21 @@ impl<'a, P: ToPayload> Publication<'a, P> {
     pub const fn headers(mut self, headers: &'a Headers) -> Self {
         self.headers = Some(headers);
         self
+    }
+
+    /// Whether its payload is queued by reference.
+    pub(super) fn is_large(&self) -> bool {
+        self.payload.bytes().len() >= SHARED_PAYLOAD_BYTES_MIN
+    }
+
+    /// The same with shared ownership of the payload.
+    pub(super) fn into_shared(self) -> Publication<'a, Bytes> {
+        Publication {
+            subject: self.subject,
+            reply: self.reply,
+            headers: self.headers,
+            payload: self.payload.into_shared(),
+        }
     }
 
     /// The frame that carries the message.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::session::{DrainStage, Event, Outbox, Session, WriteBatch};
@@ -220,6 +221,12 @@ impl Shared {
     /// Whether the server passes headers on.
     pub(super) fn has_headers(&self) -> bool {
         self.has_headers.load(Ordering::Relaxed)
+    }
+
+    /// Queues a message; with `payload`, which must be the same bytes, by reference.
+    pub(super) fn append(&self, frame: &Publish<'_>, payload: Option<&Bytes>) -> Result<(), Error> {
+        self.check(frame)?;
+        Ok(self.with_outbox(|outbox| outbox.publish(frame, payload))?)
     }
 
     /// Runs `write` on the outbox, then lets the driver look at it.

@@ -27,6 +27,7 @@ pub struct Publish<'a> {
 
 impl<'a> Publish<'a> {
     /// A message without reply subject and headers.
+    #[inline]
     #[must_use]
     pub const fn new(subject: SubjectRef<'a>, payload: &'a [u8]) -> Self {
         let none = HeaderLines::trusted(&[]);
@@ -41,6 +42,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Names the subject for answers.
+    #[inline]
     #[must_use]
     pub const fn reply(mut self, reply: SubjectRef<'a>) -> Self {
         self.reply = Some(reply);
@@ -48,6 +50,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Adds headers; empty ones add nothing.
+    #[inline]
     #[must_use]
     pub fn headers(mut self, headers: &'a Headers) -> Self {
         self.status = headers.status_text();
@@ -56,6 +59,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Puts fields, such as a stamp, ahead of the other headers.
+    #[inline]
     #[must_use]
     pub const fn first_lines(mut self, lines: HeaderLines<'a>) -> Self {
         self.first_lines = lines;
@@ -63,6 +67,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Puts encoded fields where [`Publish::headers`] puts its own.
+    #[inline]
     #[must_use]
     pub const fn lines(mut self, lines: HeaderLines<'a>) -> Self {
         self.lines = lines;
@@ -70,6 +75,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Returns true when it is an HPUB.
+    #[inline]
     #[must_use]
     pub const fn has_headers(&self) -> bool {
         !self.status.is_empty()
@@ -90,6 +96,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Bytes of the header block; 0 without headers.
+    #[inline]
     #[must_use]
     pub const fn header_len(&self) -> usize {
         if !self.has_headers() {
@@ -104,12 +111,14 @@ impl<'a> Publish<'a> {
     }
 
     /// Bytes of headers and payload: what a server compares with its `max_payload`.
+    #[inline]
     #[must_use]
     pub const fn body_len(&self) -> usize {
         self.header_len().saturating_add(self.payload.len())
     }
 
     /// Bytes of the control line's arguments: what a server compares with `max_control_line`.
+    #[inline]
     #[must_use]
     pub const fn line_len(&self) -> usize {
         let mut len = self.subject.as_str().len();
@@ -126,6 +135,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Bytes of the whole frame.
+    #[inline]
     #[must_use]
     pub const fn encoded_len(&self) -> usize {
         let word_and_line_ends = if self.has_headers() { 9 } else { 8 };
@@ -135,14 +145,22 @@ impl<'a> Publish<'a> {
     }
 
     /// Appends the frame.
+    #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.encoded_len());
+        let names = self
+            .subject
+            .as_str()
+            .len()
+            .saturating_add(self.reply.map_or(0, |reply| reply.as_str().len()));
+        let len = names.saturating_add(self.body_len());
+        out.reserve(len.saturating_add(HEAD_MARGIN_BYTES));
         self.write_head(out);
         out.extend_from_slice(self.payload);
         out.extend_from_slice(b"\r\n");
     }
 
     /// Appends the control line and the headers; the payload and CR LF must follow.
+    #[inline]
     pub fn write_head(&self, out: &mut Vec<u8>) {
         let has_headers = self.has_headers();
         out.extend_from_slice(if has_headers { b"HPUB " } else { b"PUB " });
@@ -168,6 +186,9 @@ impl<'a> Publish<'a> {
         }
     }
 }
+
+/// More than the bytes of a control line and of line ends, without what has a name or is counted.
+const HEAD_MARGIN_BYTES: usize = 64;
 
 /// Appends a SUB.
 pub fn subscribe(out: &mut Vec<u8>, filter: &Filter, group: Option<&QueueGroup>, sid: u64) {
@@ -228,14 +249,19 @@ pub fn pong(out: &mut Vec<u8>) {
     out.extend_from_slice(b"PONG\r\n");
 }
 
+#[inline]
 fn decimal_of(out: &mut Vec<u8>, number: usize) {
     decimal::write(out, number as u64);
 }
 
+#[inline]
 const fn digits(number: usize) -> usize {
-    match number.checked_ilog10() {
-        Some(power) => (power as usize).saturating_add(1),
-        None => 1,
+    match number {
+        0..=9 => 1,
+        10..=99 => 2,
+        100..=999 => 3,
+        1_000..=9_999 => 4,
+        _ => (number.ilog10() as usize).saturating_add(1),
     }
 }
 
