@@ -114,6 +114,16 @@ impl Gaps {
         );
     }
 
+    /// The message of a missing number came and could not be held: its time begins anew.
+    pub(super) fn put_back(&mut self, seq: u64, now: Duration) {
+        let gap = self.gap_of(seq);
+        let gap = gap.filter(|gap| gap.gone_due.is_none() && gap.handed.is_none());
+        if let Some(start) = gap.map(|gap| gap.from) {
+            self.cut(start, seq, seq);
+            self.open_local(seq, now);
+        }
+    }
+
     /// Takes `from` to `to` out of the gap that begins at `start`.
     pub(super) fn cut(&mut self, start: u64, from: u64, to: u64) {
         let Some(missing) = &mut self.0 else {

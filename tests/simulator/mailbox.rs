@@ -18,6 +18,9 @@ impl World {
     /// Something has come for a receiver.
     pub(super) fn put(&mut self, index: usize, body: Body) {
         let to = &mut self.receivers[index];
+        if let Body::Data { tag, .. } | Body::Repair { tag, .. } = &body {
+            to.oracle.luck.note_arrival(self.now, tag.run, tag.seq);
+        }
         match to.plan.mailbox {
             None => self.hand_over(index, body),
             Some(mailbox) if to.mailbox.len() < mailbox.messages_max => {

@@ -22,6 +22,7 @@ mod expenses;
 mod groups;
 mod hostile;
 mod link;
+mod luck;
 mod mailbox;
 mod names;
 mod oracle;

@@ -30,6 +30,7 @@ use natseq::sequence::{
 };
 use natseq::subject::Filter;
 
+use super::luck::Luck;
 use super::peers::Truth;
 use super::plan::{Bounds, Plan, ReceiverPlan, SourcePlan};
 
@@ -132,6 +133,7 @@ pub(super) struct Oracle {
     /// Runs that were not listened to: the lowest first number, the last number, when, and whether
     /// that was a message.
     refused: BTreeMap<Run, (u64, u64, Duration, bool)>,
+    pub(super) luck: Luck,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
     pub(super) gaps: u64,
@@ -203,6 +205,7 @@ impl Oracle {
             graves: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             refused: BTreeMap::new(),
+            luck: Luck::default(),
             first_gap: None,
             gaps: 0,
         }
@@ -438,7 +441,9 @@ impl Oracle {
                     from <= to && to <= lead,
                     "I2: lost {from}-{to} after {lead}"
                 );
-                self.check_reason(run, to, reason, fact);
+                let is_bad_luck =
+                    reason == LossReason::Timeout && self.luck.was_bad(now, run, from..=to);
+                self.check_reason(run, to, reason, is_bad_luck, fact);
                 for seq in from..=to {
                     let subject = truth.subject(run, seq).as_bytes();
                     let is_mine = self.filter.matches(subject) && !self.is_shared;
@@ -716,7 +721,7 @@ impl Oracle {
         assert!(is_possible, "I1: {cause} made nothing go missing");
     }
 
-    fn check_reason(&self, run: Run, to: u64, reason: LossReason, fact: Fact) {
+    fn check_reason(&self, run: Run, to: u64, reason: LossReason, is_bad_luck: bool, fact: Fact) {
         let detects = self.delivery == Delivery::DetectOnly;
         let is_missing = reason == LossReason::Missing;
         assert!(
@@ -724,7 +729,7 @@ impl Oracle {
             "I1: {reason} of {run:?}, by {:?}",
             self.delivery
         );
-        let is_safe = self.is_lossless && !fact.is_crashed && !detects;
+        let is_safe = self.is_lossless && !fact.is_crashed && !detects && !is_bad_luck;
         assert!(
             !is_safe,
             "I5: {to} of {run:?} is retained and lost ({reason})"

@@ -27,6 +27,7 @@ pub(super) fn play(seed: u64, plan: Plan) -> World {
     let Err(panic) = attempt(&mut world) else {
         return world;
     };
+    eprintln!("seed {seed} breaks a promise; looking for the smallest run that does so");
     // The failure was told by now; those of the smaller runs are not worth it.
     IS_QUIET.set(true);
     let plan = smallest(seed, plan, &word(&*panic));

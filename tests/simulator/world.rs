@@ -191,6 +191,12 @@ impl World {
                 self.receivers[index].ranges_asked += ranges.len() as u64;
             }
             let run = Run::new(request.source.as_str(), request.epoch);
+            if !request.is_for_archive {
+                self.receivers[index]
+                    .oracle
+                    .luck
+                    .note_request(self.now, run);
+            }
             let line = request.line;
             self.receivers[index].asked.insert(line, run);
             let payload = request.kind.to_payload();

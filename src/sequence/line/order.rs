@@ -82,7 +82,9 @@ impl<M: Weight> Line<M> {
         let is_first = self.gaps.first().is_some_and(|gap| gap.from == seq);
         let is_ordered = around.options.delivery == Delivery::Ordered;
         if is_ordered && !is_first && self.hold_room(around) == 0 {
-            return;
+            // Asked for again, for as long as anything that is new.
+            self.gaps.put_back(seq, around.now);
+            return self.bound_gaps(around);
         }
         let born = self.gaps.gap_of(seq).map(|gap| gap.born);
         self.asking_mut().win(around.now);

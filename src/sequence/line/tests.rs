@@ -59,6 +59,28 @@ fn what_the_hold_cannot_take_is_asked_for_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_comes_and_finds_no_room_is_not_lost_with_the_number_that_it_waits_for() {
+    let mut story = Story::with(Delivery::Ordered, |options| options.hold_messages_max = 1);
+    story.hello().data(&[3]);
+    assert_eq!(story.request().as_deref(), Some("1-2"));
+    story.wait(MILLI * 900);
+    for _ in 0..4 {
+        story.repair(0, &[2]);
+        story.wait(MILLI * 900);
+    }
+    assert_eq!(story.told(), "epoch7 gap1-2");
+    let mut told = String::new();
+    for _ in 0..150 {
+        let _ = story.request();
+        story.wait(MILLI * 10);
+        told += &story.told();
+    }
+    assert_eq!(told, "lost1-1:timeoutsilent", "2 waits anew");
+    story.repair(0, &[2]);
+    assert_eq!(story.told(), "r2 3");
+}
+
+#[test]
 fn time_in_which_nobody_asked_does_not_age_a_gap() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 3]);
