@@ -1,6 +1,7 @@
 //! What is asked of the source, and when: its scope, and the numbers that are missing.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use super::archive::{Archives, OF_ARCHIVE, is_of_archive};
 use super::{Line, Surroundings};
@@ -16,9 +17,15 @@ use crate::sequence::sender::ReplyStatus;
 
 /// The longest text of a request.
 const REQUEST_BYTES_MAX: usize = 1_024;
-/// Bounds of the time after which an unanswered request is sent again.
+/// Bounds of the time after which an unanswered request is sent again: four times what the last
+/// answer took.
 pub(super) const ANSWER_TIME_MIN: Duration = Duration::from_millis(20);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+/// No longer than that, unless the last answer took more than half of it: many attempts are to fit
+/// into the gap timeout.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A late answer to one of so many earlier requests tells how slow the path is.
+const UNANSWERED_MAX: usize = 16;
 /// Sources answer the same request only once in 10 ms.
 const REPEAT_PAUSE: Duration = Duration::from_millis(16);
 /// The shortest pause after a request that the source refused; twice that after the next.
@@ -42,6 +49,8 @@ pub(super) const QUESTION_PAUSE_MISSING: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asking {
     pub(super) asked: Option<Asked>,
+    /// Numbers and times of the last requests that were no longer waited for.
+    unanswered: VecDeque<(u8, Duration)>,
     pub(super) ask_after: Duration,
     /// Requests in a row that won nothing back.
     fruitless: u32,
@@ -76,8 +85,11 @@ pub(in crate::sequence) struct Question {
 impl Asking {
     /// An answer that did not come in time is asked for again.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        if self.asked.as_ref().is_some_and(|asked| now >= asked.due) {
-            self.asked = None;
+        if let Some(asked) = self.asked.take_if(|asked| now >= asked.due) {
+            if self.unanswered.len() >= UNANSWERED_MAX {
+                self.unanswered.pop_front();
+            }
+            self.unanswered.push_back((asked.number, asked.at));
             self.fruitless = self.fruitless.saturating_add(1);
             self.ask_after = now;
         }
@@ -85,6 +97,7 @@ impl Asking {
 
     pub(super) fn handle_connected(&mut self, ask_after: Duration) {
         self.asked = None;
+        self.unanswered.clear();
         self.nobody = 0;
         self.ask_after = ask_after;
     }
@@ -97,6 +110,16 @@ impl Asking {
             asked.at = asked.at.saturating_add(pause).min(now);
             asked.due = asked.at.saturating_add(patience);
         }
+        for (_, at) in &mut self.unanswered {
+            *at = at.saturating_add(pause).min(now);
+        }
+    }
+
+    /// How long the answer to a request took that was no longer waited for.
+    fn lateness(&mut self, now: Duration, number: u8) -> Option<Duration> {
+        let at = self.unanswered.iter().position(|(of, _)| *of == number)?;
+        let (_, at) = self.unanswered.remove(at)?;
+        Some(now.saturating_sub(at))
     }
 
     /// The source wants no more for now. Who is refused again and again comes back less and less
@@ -119,7 +142,8 @@ impl Asking {
     /// few attempts within the gap timeout on a bad path.
     pub(super) fn pause(&self, jitter: &mut Jitter, base: Duration) -> Duration {
         let doubled = base.saturating_mul(1 << self.fruitless.min(1));
-        doubled.mul_f64(0.75 + 0.5 * jitter.unit())
+        let pause = doubled.min(base.max(PATIENCE));
+        pause.mul_f64(0.75 + 0.5 * jitter.unit())
     }
 }
 
@@ -175,12 +199,15 @@ impl<M: Weight> Line<M> {
             }
             _ => self.forget(around, &end.gone),
         }
+        let late = self.asking.as_mut();
+        if let Some(took) = late.and_then(|asking| asking.lateness(now, number)) {
+            self.answer_time = Nanos::new(answer_time(took));
+        }
         if let Some(asked) = asked {
             if let Some(lead) = end.lead {
                 self.withdraw(around, &asked.ranges, lead);
             }
-            let took = now.saturating_sub(asked.at).saturating_mul(4);
-            self.answer_time = Nanos::new(took.clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX));
+            self.answer_time = Nanos::new(answer_time(now.saturating_sub(asked.at)));
             let is_refused = matches!(end.status, ReplyStatus::SlowDown | ReplyStatus::BadRequest);
             let is_missing = asked
                 .ranges
@@ -453,6 +480,13 @@ impl<M: Weight> Line<M> {
     }
 }
 
+/// How long the next answer is waited for when the last one took so long.
+fn answer_time(took: Duration) -> Duration {
+    let ordinary = took.saturating_mul(4).min(PATIENCE);
+    let slow = took.saturating_mul(2);
+    ordinary.max(slow).clamp(ANSWER_TIME_MIN, ANSWER_TIME_MAX)
+}
+
 /// Whether nothing of what was asked for will come.
 fn means_gone(status: ReplyStatus) -> bool {
     let is_refused = status == ReplyStatus::SlowDown;
@@ -538,6 +572,25 @@ mod tests {
         assert_eq!(story.request().as_deref(), Some("2"));
         story.wait(MILLI * 55);
         assert_eq!(story.request().as_deref(), Some("2"), "asked again soon");
+    }
+
+    #[test]
+    fn a_path_slower_than_we_are_patient_is_learned_and_leaves_time_for_many_attempts() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]);
+        let mut attempts = 0;
+        for _ in 0..25 {
+            attempts += u32::from(story.request().is_some());
+            story.wait(MILLI * 10);
+        }
+        assert!(attempts > 5, "only {attempts} while nothing is known");
+        story.end_with(1, 204, &[]);
+        attempts = 0;
+        while !story.told().contains("lost2-2:timeout") {
+            attempts += u32::from(story.request().is_some());
+            story.wait(MILLI * 10);
+        }
+        assert!((8..16).contains(&attempts), "{attempts} attempts");
     }
 
     #[test]
