@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use natseq::client::ConnectOptions;
-use support::{Contender, compare, thread_cpu};
+use support::{Contender, compare, scaled, thread_cpu};
 
 /// Names the null server's role on the command line.
 const NULL_SERVER: &str = "null-server";
@@ -32,6 +32,7 @@ fn main() {
         return null_server::serve();
     }
     for (bytes, messages) in [(16, 500_000), (128, 400_000), (1_024, 200_000)] {
+        let messages = scaled(messages);
         let server = NullServer::start(bytes, messages);
         compare(
             &format!("receive {bytes} B"),

@@ -19,9 +19,8 @@ use natseq::sequence::{
     Weight,
 };
 use natseq::subject::Filter;
-use support::{Contender, compare};
+use support::{Contender, compare, scaled};
 
-const MESSAGES: u64 = 200_000;
 const NOW: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy)]
@@ -43,8 +42,10 @@ fn main() {
             Contender::timed("stamp 16 B with chains", || stamp(16, "orders.>")),
         ],
     );
-    let mut tables: Vec<Table> = [1, 100, 10_000, 1_000_000].map(Table::new).into();
-    let texts = stamps(1, 1, MESSAGES);
+    let sizes = [1, 100, 10_000, 1_000_000];
+    let sizes = sizes.into_iter().filter(|size| *size <= scaled(1_000_000));
+    let mut tables: Vec<Table> = sizes.map(Table::new).collect();
+    let texts = stamps(1, 1, messages());
     let mut contenders = vec![Contender::timed("look at every stamp", || look(&texts))];
     contenders.extend(tables.iter_mut().map(|table| {
         let name = match table.sources {
@@ -56,6 +57,11 @@ fn main() {
         Contender::measured(name, || table.check())
     }));
     compare("check (Immediate, known sources, event taken)", contenders);
+}
+
+/// Messages in one round.
+fn messages() -> u64 {
+    scaled(200_000)
 }
 
 /// `count` stamps of as many sources in turn, from number `first` on.
@@ -94,7 +100,7 @@ impl Table {
 
     /// Every source once, or as often as there is to measure.
     fn check(&mut self) -> (u64, Duration) {
-        let count = MESSAGES.max(self.sources);
+        let count = messages().max(self.sources);
         let stamps = stamps(self.sources, self.next, count);
         self.next += count / self.sources;
         let mut delivered = 0;
@@ -122,14 +128,14 @@ fn hello() -> Heartbeat {
 fn copy(bytes: usize) -> u64 {
     let payload = vec![b'x'; bytes];
     let mut out = Vec::with_capacity(1 << 20);
-    for _ in 0..MESSAGES {
+    for _ in 0..messages() {
         if out.len() > (1 << 19) {
             out.clear();
         }
         out.extend_from_slice(black_box(&payload));
         out.extend_from_slice(black_box(b"Seq: pricing-a.1763683200123456.100000\r\n"));
     }
-    MESSAGES
+    messages()
 }
 
 fn stamp(bytes: usize, scope: &str) -> u64 {
@@ -149,19 +155,19 @@ fn stamp(bytes: usize, scope: &str) -> u64 {
         headers: b"",
         payload: &payload,
     };
-    for _ in 0..MESSAGES {
+    for _ in 0..messages() {
         line.clear();
         sender
             .stamp(NOW, black_box(&message), 1 << 20, &mut line)
             .expect("room");
         black_box(&line);
     }
-    MESSAGES
+    messages()
 }
 
 fn look(stamps: &[Vec<u8>]) -> u64 {
     for stamp in stamps {
         black_box(stamp.iter().map(|byte| u64::from(*byte)).sum::<u64>());
     }
-    MESSAGES
+    messages()
 }

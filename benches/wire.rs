@@ -12,18 +12,21 @@
     reason = "a bench measures; it may panic"
 )]
 
+#[path = "support/messages.rs"]
+mod messages;
 mod support;
 
 use std::hint::black_box;
 
 use bytes::{Buf, BytesMut};
+use messages::{hmsg, mixed, msg};
 use natseq::subject::SubjectRef;
 use natseq::wire::encode::Publish;
 use natseq::wire::{HeaderLines, Limits, OpKind, Parser, ServerOp, Step};
-use support::{Contender, compare};
+use support::{Contender, compare, scaled};
 
 const CHUNK_BYTES: usize = 64 << 10;
-const STREAM_BYTES: usize = 8 << 20;
+const STREAM_BYTES: u64 = 8 << 20;
 
 fn main() {
     for (name, bytes) in [("MSG 16 B", 16), ("MSG 128 B", 128), ("MSG 1 KiB", 1_024)] {
@@ -46,13 +49,7 @@ fn main() {
         "mix",
         &stream(|out| {
             turn += 1;
-            match turn % 5 {
-                0 => msg(out, 7, 16),
-                1 => msg(out, 7, 128),
-                2 => hmsg(out, 16),
-                3 => msg(out, 7, 1_024),
-                _ => hmsg(out, 128),
-            }
+            mixed(out, turn);
         }),
     );
     for bytes in [16, 128, 1_024] {
@@ -62,26 +59,11 @@ fn main() {
 
 fn stream(mut one: impl FnMut(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
-    while out.len() < STREAM_BYTES {
+    let bytes = scaled(STREAM_BYTES);
+    while (out.len() as u64) < bytes {
         one(&mut out);
     }
     out
-}
-
-fn msg(out: &mut Vec<u8>, subject: usize, bytes: usize) {
-    out.extend_from_slice(format!("MSG orders.eu.{subject} 12 {bytes}\r\n").as_bytes());
-    out.extend_from_slice(&vec![b'x'; bytes]);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn hmsg(out: &mut Vec<u8>, bytes: usize) {
-    let block = "NATS/1.0\r\nSeq: pricing-a.1763683200123456.42\r\nTrace: 0123456789\r\n\r\n";
-    let total = block.len() + bytes;
-    out.extend_from_slice(
-        format!("HMSG orders.eu.7 12 {} {total}\r\n{block}", block.len()).as_bytes(),
-    );
-    out.extend_from_slice(&vec![b'x'; bytes]);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn parse(name: &str, stream: &[u8]) {
@@ -185,7 +167,7 @@ fn owned(stream: &[u8]) -> u64 {
 }
 
 fn encode(bytes: usize) {
-    const FRAMES: u64 = 50_000;
+    let frame_count = scaled(50_000);
     let payload = vec![b'x'; bytes];
     let subject = SubjectRef::new("orders.eu.7").expect("a literal subject");
     let lines = HeaderLines::new(b"Seq: pricing-a.1763683200123456.42\r\n").expect("one line");
@@ -199,14 +181,14 @@ fn encode(bytes: usize) {
     let frames = [frame_of(&plain), frame_of(&stamped)];
     let repeat = |one: &dyn Fn(&mut Vec<u8>)| {
         let mut out = Vec::with_capacity(2 * CHUNK_BYTES);
-        for _ in 0..FRAMES {
+        for _ in 0..frame_count {
             if out.len() > CHUNK_BYTES {
                 black_box(&out);
                 out.clear();
             }
             one(&mut out);
         }
-        FRAMES
+        frame_count
     };
     let contenders = vec![
         Contender::timed("memcpy of the PUB", || {

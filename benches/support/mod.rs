@@ -2,6 +2,9 @@
 //!
 //! The machine drifts, so only ratios within a round mean something: every contender runs once per
 //! round, in rotating order, and the table shows medians over the rounds.
+//!
+//! `cargo test --bench wire -- --test` runs everything once and small: it tells whether the bench still
+//! works, and its figures mean nothing.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -9,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Rounds per comparison; `NATSEQ_BENCH_ROUNDS` replaces it.
 const ROUNDS: usize = 15;
+
+/// How much less there is to do in a test.
+const TEST_DIVISOR: u64 = 100;
 
 /// One way of doing the work: a name, and a function that does it and says how many operations
 /// it did and how long they took.
@@ -43,7 +49,8 @@ impl<'a> Contender<'a> {
 /// Runs all contenders and prints nanoseconds per operation and the ratio to the first.
 pub(crate) fn compare(title: &str, mut contenders: Vec<Contender<'_>>) {
     let rounds = std::env::var("NATSEQ_BENCH_ROUNDS").ok();
-    let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = rounds.and_then(|text| text.parse().ok());
+    let rounds = rounds.unwrap_or_else(|| if is_test() { 1 } else { ROUNDS });
     let count = contenders.len();
     let mut nanos = vec![Vec::new(); count];
     let mut ratios = vec![Vec::new(); count];
@@ -68,6 +75,19 @@ pub(crate) fn compare(title: &str, mut contenders: Vec<Contender<'_>>) {
         let (nanos, ratio) = (median(&mut nanos[index]), median(&mut ratios[index]));
         println!("  {:<28} {nanos:>10.1} ns  {ratio:>6.2}x", contender.name);
     }
+}
+
+/// As much work as is measured, or little of it in a test.
+pub(crate) fn scaled(amount: u64) -> u64 {
+    if is_test() {
+        amount / TEST_DIVISOR
+    } else {
+        amount
+    }
+}
+
+fn is_test() -> bool {
+    std::env::args().any(|argument| argument == "--test")
 }
 
 /// The wall time of `work`.
