@@ -358,6 +358,23 @@ fn whoever_only_detects_takes_data_and_a_heartbeat_for_proof() {
 }
 
 #[test]
+fn a_run_that_gave_way_is_owed_its_end_and_not_what_it_sends_beside_the_later_one() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]);
+    story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+    story.data_of(8, &[1]).prove(8, None);
+    assert_eq!(story.told(), "epoch7 1 epoch8 1");
+    story.data(&[2, 3]).beat(HeartbeatKind::Beat, 3);
+    story.wait(MILLI * 50);
+    assert_eq!(
+        (story.told().as_str(), story.request()),
+        ("conflict7x1", None)
+    );
+    story.beat(HeartbeatKind::End, 3);
+    assert_eq!(story.told(), "gap2-3", "it has ended after all");
+}
+
+#[test]
 fn a_clock_that_was_set_back_silences_a_source_for_a_second_only() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 2]);

@@ -273,7 +273,9 @@ impl Oracle {
             return;
         };
         (account.heard, account.next) = (now, heartbeat.next);
-        account.known = account.known.max(heartbeat.lead);
+        if is_end || !account.is_superseded {
+            account.known = account.known.max(heartbeat.lead);
+        }
         account.is_end_known |= is_end;
         account.is_superseded &= is_answer || is_end || !is_latest;
         account.prior = heartbeat.prior.or(account.prior);

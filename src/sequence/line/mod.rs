@@ -410,7 +410,9 @@ impl<M: Weight> Line<M> {
         if !self.is_joining() && !self.wants_proof {
             self.forget_question();
         }
-        if !Defect::DeafToTails.is_planted() && heartbeat.lead >= self.highest {
+        // What an earlier run still sends beside a later one is refused: only its end counts.
+        let may_lead = !self.is_superseded || heartbeat.kind.is_end();
+        if !Defect::DeafToTails.is_planted() && may_lead && heartbeat.lead >= self.highest {
             let cause = if is_moved {
                 Cause::SourceConnection
             } else {
