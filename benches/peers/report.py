@@ -22,12 +22,12 @@ each figure is the median over the rounds. A tenth of the messages goes before t
 * A subscriber acknowledges every 512 KiB or 4,096 messages, and the sender keeps four such bursts unacknowledged, so that
   nobody drops. For watermelon, whose subscriptions hold 256 messages, a burst is 32.
 * A subscriber looks at each payload's length and, where there are headers, looks one of the two up.
+* Of 128 requests at a time the raw socket writes as many as 128 KiB hold at once, and then reads their answers.
 * CPU is user and system time of the client's whole process, with its share of the loopback's work in the kernel.
 * Rust clients run on tokio's current-thread runtime, except where two threads are named; nats.c has threads of its own.
 * natseq takes messages by `next_batch`; the column *next* is the same client by `next`. async-nats has a subscription
-  capacity of 65,536 and the largest read buffer. nats.c delivers by callback, without pending
-  limits, to many subscriptions from its shared threads. Prepared messages are
-  passed as each API takes them: by reference or as a clone.
+  capacity of 65,536 and the largest read buffer. nats.c delivers by callback, without pending limits, to many
+  subscriptions from its shared threads. Prepared messages are passed as each API takes them: by reference or as a clone.
 
 **Limits.** Loopback on one machine: no network, and the two ends share its caches. Against the real server the server is
 the bottleneck of most rates; the CPU column compares clients there too. Figures of one machine at one time: ratios carry
@@ -55,9 +55,10 @@ def markdown(results):
 
 
 def about(machine):
+    rounds = count(machine["rounds"], "round")
     lines = [
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Linux "
-        f"{machine['kernel']}, {machine['rustc']}; {machine['rounds']} rounds in {machine['seconds']} s, load "
+        f"{machine['kernel']}, {machine['rustc']}; {rounds} in {machine['seconds']} s, load "
         f"{machine['load']} at the beginning.",
         f"natseq {machine['natseq']}, async-nats {machine['async-nats']}, watermelon {machine['watermelon']}, nats.c "
         f"{machine['nats.c']} (Debian's), nats-server {machine['nats-server']}, tokio {machine['tokio']}.",
@@ -134,14 +135,17 @@ def scale(cells):
         return f"{middle(cell, client, lambda run: run['bytes_each']):,.0f} B"
 
     section("Scale: subscriptions of one connection", "16 B messages to each subscription in turn, null server: client CPU "
-            "per message, messages per second.", "subscribe", "subscriptions",
+            "per message, messages per second. A message to each in turn is the hardest order: every one goes to another "
+            "queue and another reader, nothing is handed over in batches, and with many subscriptions their memory is not "
+            "in the caches.", "subscribe", "subscriptions",
             lambda settings: f"{settings['subscriptions']:,}", plain_cpu)
     section("Scale: publishing tasks of one client", "16 B messages, null server: client CPU per message, messages per "
             "second.", "publish", "tasks",
             lambda settings: f"{settings['tasks']} on {threads(settings)}", plain_cpu)
     section("Scale: memory of an idle subscription", "Growth of the process's resident memory, divided.",
             "idle-subscriptions", "subscriptions", lambda settings: f"{settings['subscriptions']:,}", memory)
-    section("Scale: memory of an idle connection", "Growth of the process's resident memory, divided.",
+    section("Scale: memory of an idle connection", "Growth of the process's resident memory, divided; after the handshake, "
+            "nothing else.",
             "idle-connections", "connections", lambda settings: f"{settings['connections']:,}", memory)
     return parts
 
@@ -169,8 +173,161 @@ def tail(cells):
     return parts + [""]
 
 
+def in_readme(text, results):
+    """README with its table between the two marks replaced."""
+    before, rest = text.split(README_BEGIN)
+    _, after = rest.split(README_END)
+    return before + README_BEGIN + "\n" + summary(results) + "\n" + README_END + after
+
+
+def summary(results):
+    """A few rows for the README."""
+    machine, cells = results["machine"], results["cells"]
+    clients = list(COLOURS)
+    lines = [
+        f"natseq {machine['natseq'].split()[0]}, async-nats {machine['async-nats']}, watermelon {machine['watermelon']}, "
+        f"nats.c {machine['nats.c']}; {machine['cpu']}, {machine['date']}."
+        + (" Run with real-time priority beside other work." if machine["real_time"] else ""),
+        "", row(["client CPU per message, times a raw socket's", *clients]), row(["---"] + ["---:"] * len(clients)),
+    ]
+
+    def add(title, entry, **wanted):
+        for cell in cells:
+            found = {**cell, **cell["settings"]}
+            if all(found.get(key) == value for key, value in wanted.items()):
+                entries = [entry(cell, client) if client in cell["runs"] else "-" for client in clients]
+                lines.append(row([title, *entries]))
+                return
+
+    def short(cell, client):
+        return f"{time(cpu(cell, client))}{times(cell, client, cpu_of)}"
+
+    for workload, name in [("publish", "publish"), ("subscribe", "receive")]:
+        for length, headers in [(16, 0), (16, 1), (1024, 0), (8192, 0)]:
+            title = f"{name} {size(length)}" + (" with two headers" if headers else "")
+            add(title, short, workload=workload, server="null", bytes=length, headers=headers, group=workload)
+    add("request, 128 at a time", short, group="parallel", server="null", bytes=16, headers=0)
+
+    def latency(cell, client):
+        return " / ".join(time(middle(cell, client, lambda run: run[key])) for key in ["p50_ns", "p99_ns"])
+
+    rates = [cell["settings"]["rate"] for cell in cells if cell["group"] == "tail"]
+    for rate in rates[:1]:
+        add(f"latency p50 / p99 at {rate:,} requests a second, nats-server", latency, group="tail", server="nats-server")
+
+    def memory(cell, client):
+        return f"{middle(cell, client, lambda run: run['bytes_each']):,.0f} B"
+
+    add("memory of an idle subscription", memory, workload="idle-subscriptions")
+    add("memory of an idle connection", memory, workload="idle-connections")
+    return "\n".join(lines)
+
+
+README_BEGIN = "<!-- what benches/peers/run measured -->"
+README_END = "<!-- end -->"
+
+
 def svg(results):
-    return ""
+    """Four panels: CPU of publish, subscribe and parallel requests against a raw socket, and the tail."""
+    cells = results["cells"]
+
+    def plain(group):
+        return [
+            cell for cell in cells
+            if cell["group"] == group and cell["server"] == "null" and not cell["settings"].get("headers")
+            and cell["settings"].get("threads", 1) == 1
+        ]
+
+    panels = []
+    for group, title in [("publish", "Publish"), ("subscribe", "Subscribe"), ("parallel", "128 requests at a time")]:
+        found = [
+            (size(cell["settings"]["bytes"]), [
+                (client, ratio(cell, client, cpu_of)) for client in COLOURS if client in cell["runs"]
+            ])
+            for cell in plain(group) if "raw" in cell["runs"]
+        ]
+        panels.append((title, "client CPU per message, times a raw socket's", found, lambda value: f"{value:.1f}"))
+    found = []
+    for cell in cells:
+        if cell["group"] == "tail" and cell["server"] == "nats-server":
+            for key, name in [("p50_ns", "p50"), ("p99_ns", "p99"), ("p999_ns", "p99.9")]:
+                found.append((name, [
+                    (client, middle(cell, client, lambda run, key=key: run[key]) / 1e3)
+                    for client in COLOURS if client in cell["runs"]
+                ]))
+    panels.append((
+        "Request latency at a fixed rate", "microseconds, open loop, through a real nats-server", found,
+        lambda value: f"{value:.0f}",
+    ))
+    panels = [panel for panel in panels if panel[2]]
+    rows = (len(panels) + 1) // 2
+    parts = [HEAD.format(width=2 * PANEL_WIDTH, height=LEGEND_HEIGHT + rows * PANEL_HEIGHT)]
+    for index, (client, colour) in enumerate(COLOURS.items()):
+        x = 24 + index * 120
+        parts.append(f'<rect x="{x}" y="14" width="12" height="12" rx="2" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 18}" y="24.5" class="strong">{client}</text>')
+    parts.append(f'<text x="{2 * PANEL_WIDTH - 24}" y="24.5" text-anchor="end" class="soft">lower is better, ↑ bar is cut</text>')
+    for index, panel in enumerate(panels):
+        x, y = index % 2 * PANEL_WIDTH, LEGEND_HEIGHT + index // 2 * PANEL_HEIGHT
+        parts += plot(x, y, *panel)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def plot(left, top, title, unit, groups, label):
+    """One panel of grouped bars: a baseline, a bar with its value on top, the group's name below."""
+    parts = [
+        f'<text x="{left + 24}" y="{top + 22}" class="title">{title}</text>',
+        f'<text x="{left + 24}" y="{top + 39}" class="soft">{unit}</text>',
+    ]
+    bottom, height = top + PANEL_HEIGHT - 34, PANEL_HEIGHT - 100
+    tops = {}
+    for client, value in (bar for _, bars in groups for bar in bars):
+        tops[client] = max(value, tops.get(client, 0))
+    *_, second, highest = [0, *sorted(tops.values())]
+    # Bars far above those of all the others are cut, so that the others can be read.
+    if highest > 2.5 * second > 0:
+        highest = 1.5 * second
+    share = (PANEL_WIDTH - 48) / len(groups)
+    for number, (name, bars) in enumerate(groups):
+        width = min((share - 16) / len(bars), 26)
+        begin = left + 24 + number * share + (share - width * len(bars)) / 2
+        for turn, (client, value) in enumerate(bars):
+            tall = max(min(value / highest, 1) * height, 1)
+            text = label(value) + ("↑" if value > highest else "")
+            x, y = begin + turn * width, bottom - tall
+            parts.append(
+                f'<rect x="{x + 1:.1f}" y="{y:.1f}" width="{width - 2:.1f}" height="{tall:.1f}" rx="1.5" '
+                f'fill="{COLOURS[client]}"/>'
+            )
+            parts.append(
+                f'<text x="{x + width / 2:.1f}" y="{y - 4:.1f}" text-anchor="middle" class="value">{text}</text>'
+            )
+        parts.append(
+            f'<text x="{left + 24 + (number + 0.5) * share:.1f}" y="{bottom + 17}" text-anchor="middle">{name}</text>'
+        )
+    parts.append(f'<path d="M{left + 24} {bottom + .5}H{left + PANEL_WIDTH - 24}" class="line"/>')
+    return parts
+
+
+COLOURS = {"natseq": "#2f7de1", "async-nats": "#e0892b", "watermelon": "#35a06f", "nats.c": "#9a72c7"}
+PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 430, 260, 40
+
+# Readers with a dark page get light letters.
+HEAD = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" \
+aria-label="Processor time per message and request latency of natseq beside other clients">
+<style>
+text {{ font: 12px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #24292f; }}
+.title {{ font-size: 15px; font-weight: 600; }}
+.strong {{ font-weight: 600; }}
+.soft {{ fill: #656d76; }}
+.value {{ font-size: 10px; }}
+.line {{ stroke: #8c959f; fill: none; }}
+@media (prefers-color-scheme: dark) {{
+  text {{ fill: #e6edf3; }}
+  .soft {{ fill: #9198a1; }}
+}}
+</style>"""
 
 
 def cpu_of(run):
@@ -201,13 +358,16 @@ def row(words):
     return "| " + " | ".join(words) + " |"
 
 
+def count(number, word):
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
 def threads(settings):
-    count = settings["threads"]
-    return "one thread" if count == 1 else f"{count} threads"
+    return "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
 
 
-def size(count):
-    return f"{count} B" if count < 1024 else f"{count // 1024} KiB"
+def size(length):
+    return f"{length} B" if length < 1024 else f"{length // 1024} KiB"
 
 
 def time(nanos):

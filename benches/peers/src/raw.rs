@@ -18,8 +18,8 @@ use crate::spec::{ACK, ECHO, START, SUBJECT, Spec, Workload, address, filter};
 const READ_BYTES: usize = 256 << 10;
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Bytes of requests that are written before the answers are read.
-const ASKED_BYTES: usize = 32 << 10;
+/// Bytes of requests that are written before the answers are read; more could block both sides.
+const ASKED_BYTES: usize = 128 << 10;
 
 /// Where answers go.
 const INBOX: &str = "_INBOX.raw.1";
