@@ -13,7 +13,7 @@
 
 static const char *URL;
 static char *PAYLOAD;
-static long BYTES, HEADERS, MESSAGES, WARM_UP, TASKS, SUBSCRIPTIONS, CONNECTIONS, BURST, WINDOW = 4;
+static long BYTES, HEADERS, MESSAGES, WARM_UP, TASKS, SUBSCRIPTIONS, ACTIVE, CONNECTIONS, BURST, WINDOW = 4;
 
 static void must(natsStatus status, const char *what) {
     if (status != NATS_OK) {
@@ -147,8 +147,8 @@ static void on_message(natsConnection *client, natsSubscription *sub, natsMsg *m
 
 static void take(natsConnection *client, long messages) {
     char text[128];
-    int length = snprintf(text, sizeof text, "%ld %ld %ld %ld %ld %ld", BURST, WINDOW, BYTES, HEADERS, messages,
-                          SUBSCRIPTIONS);
+    int length = snprintf(text, sizeof text, "%ld %ld %ld %ld %ld %ld %ld", BURST, WINDOW, BYTES, HEADERS,
+                          messages, SUBSCRIPTIONS, ACTIVE);
     __atomic_store_n(&TAKEN, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&AWAITED, messages, __ATOMIC_RELAXED);
     pthread_mutex_lock(&LOCK);
@@ -278,6 +278,7 @@ int main(int count, char **words) {
     WARM_UP = MESSAGES / 10;
     TASKS = setting(count, words, "tasks", 1);
     SUBSCRIPTIONS = setting(count, words, "subscriptions", 1);
+    ACTIVE = setting(count, words, "active", SUBSCRIPTIONS);
     CONNECTIONS = setting(count, words, "connections", 1);
     long fitting = (512L << 10) / (BYTES + 32);
     BURST = setting(count, words, "burst", fitting < 4096 ? fitting : 4096);

@@ -24,7 +24,8 @@ each figure is the median over the rounds. A tenth of the messages goes before t
 * A subscriber looks at each payload's length and, where there are headers, looks one of the two up.
 * Of 128 requests at a time the raw socket writes as many as 128 KiB hold at once, and then reads their answers.
 * CPU is user and system time of the client's whole process, with its share of the loopback's work in the kernel.
-* Rust clients run on tokio's current-thread runtime, except where two threads are named; nats.c has threads of its own.
+* Rust clients run on tokio's current-thread runtime, except where two threads are named, which share the
+  client's core; nats.c has threads of its own.
 * natseq takes messages by `next_batch`; the column *next* is the same client by `next`. async-nats has a subscription
   capacity of 65,536 and the largest read buffer. nats.c delivers by callback, without pending limits, to many
   subscriptions from its shared threads. Prepared messages are passed as each API takes them: by reference or as a clone.
@@ -134,11 +135,10 @@ def scale(cells):
             return "-"
         return f"{middle(cell, client, lambda run: run['bytes_each']):,.0f} B"
 
-    section("Scale: subscriptions of one connection", "16 B messages to each subscription in turn, null server: client CPU "
-            "per message, messages per second. A message to each in turn is the hardest order: every one goes to another "
-            "queue and another reader, nothing is handed over in batches, and with many subscriptions their memory is not "
-            "in the caches.", "subscribe", "subscriptions",
-            lambda settings: f"{settings['subscriptions']:,}", plain_cpu)
+    section("Scale: subscriptions of one connection", "16 B messages to one of the subscriptions, or to each in turn, null "
+            "server: client CPU per message, messages per second. In turn is the hardest order: every message goes to another "
+            "queue and another reader, so that nothing is handed over in batches, and the memory of many is not in the caches.", "subscribe", "subscriptions",
+            active, plain_cpu)
     section("Scale: publishing tasks of one client", "16 B messages, null server: client CPU per message, messages per "
             "second.", "publish", "tasks",
             lambda settings: f"{settings['tasks']} on {threads(settings)}", plain_cpu)
@@ -360,6 +360,12 @@ def row(words):
 
 def count(number, word):
     return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def active(settings):
+    if settings["subscriptions"] == 1:
+        return "1"
+    return f"{settings['subscriptions']:,}, " + ("one receives" if settings["active"] == 1 else "each in turn")
 
 
 def threads(settings):

@@ -21,6 +21,7 @@ pub(crate) struct Outgoing {
 impl Client for AsyncNats {
     type Message = Outgoing;
     type Subscription = Subscriber;
+    type Scratch = ();
 
     async fn connect(spec: &Spec) -> Self {
         let options = ConnectOptions::new()
@@ -69,7 +70,7 @@ impl Client for AsyncNats {
         self.0.subscribe(filter).await.expect("subscribe")
     }
 
-    async fn receive(subscriber: &mut Subscriber) -> u64 {
+    async fn receive(subscriber: &mut Subscriber, (): &mut ()) -> u64 {
         look_at(&subscriber.next().await.expect("a message"));
         1
     }

@@ -11,6 +11,8 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
     /// An outgoing message, made once and sent often, passed as this client's API likes it best.
     type Message: Send + Sync + 'static;
     type Subscription: Send + 'static;
+    /// What receiving wants to keep between two calls, whichever subscription they are for.
+    type Scratch: Default + Send;
 
     fn connect(spec: &Spec) -> impl Future<Output = Self> + Send;
 
@@ -25,5 +27,8 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
 
     /// Waits for at least one message and returns how many it took. Of a message with headers one
     /// is looked up.
-    fn receive(subscription: &mut Self::Subscription) -> impl Future<Output = u64> + Send;
+    fn receive(
+        subscription: &mut Self::Subscription,
+        scratch: &mut Self::Scratch,
+    ) -> impl Future<Output = u64> + Send;
 }

@@ -7,7 +7,7 @@ use crate::spec::{HEADERS, SUBJECT, filter};
 /// What is sent after a `start`.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
-    /// Messages for each subscription in turn, often enough for a burst.
+    /// Messages for each active subscription in turn, often enough for a burst.
     cycle: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
@@ -23,9 +23,10 @@ impl Feed {
     /// server, the sid.
     pub(crate) fn new(start: &str, mut line: impl FnMut(&mut Vec<u8>, &str, bool)) -> Self {
         let mut numbers = start.split(' ').map(|word| word.parse().expect("a number"));
-        let mut number = || -> u64 { numbers.next().expect("six numbers") };
+        let mut number = || -> u64 { numbers.next().expect("seven numbers") };
         let (burst, window, bytes) = (number(), number(), number() as usize);
-        let (has_headers, messages, subscriptions) = (number() == 1, number(), number());
+        let (has_headers, messages) = (number() == 1, number());
+        let (subscriptions, active) = (number(), number());
         let headers = if has_headers { headers() } else { Vec::new() };
         let mut feed = Self {
             burst,
@@ -33,8 +34,8 @@ impl Feed {
             messages,
             ..Self::default()
         };
-        for index in 0..subscriptions * burst.div_ceil(subscriptions) {
-            let subject = filter(index % subscriptions, subscriptions);
+        for index in 0..active * burst.div_ceil(active) {
+            let subject = filter(index % active, subscriptions);
             line(&mut feed.cycle, &subject, has_headers);
             if has_headers {
                 let _ = write!(feed.cycle, " {}", headers.len());

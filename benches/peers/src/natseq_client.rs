@@ -23,14 +23,10 @@ pub(crate) struct Outgoing {
     requester: Requester,
 }
 
-pub(crate) struct Incoming {
-    subscription: Subscription,
-    batch: Vec<Message>,
-}
-
 impl<const IN_BATCHES: bool> Client for Natseq<IN_BATCHES> {
     type Message = Outgoing;
-    type Subscription = Incoming;
+    type Subscription = Subscription;
+    type Scratch = Vec<Message>;
 
     async fn connect(spec: &Spec) -> Self {
         let client = ConnectOptions::new().connect(&spec.url).await;
@@ -71,20 +67,16 @@ impl<const IN_BATCHES: bool> Client for Natseq<IN_BATCHES> {
         black_box(answer.expect("an answer").payload().len());
     }
 
-    async fn subscribe(&self, filter: String) -> Incoming {
-        Incoming {
-            subscription: self.0.subscribe(&filter).expect("subscribe"),
-            batch: Vec::new(),
-        }
+    async fn subscribe(&self, filter: String) -> Subscription {
+        self.0.subscribe(&filter).expect("subscribe")
     }
 
-    async fn receive(incoming: &mut Incoming) -> u64 {
+    async fn receive(subscription: &mut Subscription, batch: &mut Vec<Message>) -> u64 {
         if !IN_BATCHES {
-            look_at(&incoming.subscription.next().await.expect("a message"));
+            look_at(&subscription.next().await.expect("a message"));
             return 1;
         }
-        let batch = &mut incoming.batch;
-        incoming.subscription.next_batch(batch, BATCH).await;
+        subscription.next_batch(batch, BATCH).await;
         assert!(!batch.is_empty(), "the subscription goes on");
         let taken = batch.len() as u64;
         batch.drain(..).for_each(|message| look_at(&message));

@@ -5,7 +5,7 @@
 pub(crate) enum Workload {
     /// Publishes until the server has taken everything; `tasks` at the same time.
     Publish,
-    /// Receives, with a window kept by acknowledgements; over `subscriptions` in turn.
+    /// Receives, with a window kept by acknowledgements.
     Subscribe,
     /// One request after the other.
     Request,
@@ -33,6 +33,8 @@ pub(crate) struct Spec {
     pub(crate) warm_up: u64,
     pub(crate) tasks: u64,
     pub(crate) subscriptions: u64,
+    /// The first so many of them receive, in turn; the others are idle.
+    pub(crate) active: u64,
     pub(crate) connections: u64,
     /// Requests per second.
     pub(crate) rate: u64,
@@ -65,6 +67,7 @@ impl Spec {
         };
         let bytes = number("bytes").unwrap_or(16);
         let messages = number("messages").unwrap_or(100_000);
+        let subscriptions = number("subscriptions").unwrap_or(1);
         Self {
             client: client.to_owned(),
             workload,
@@ -74,7 +77,8 @@ impl Spec {
             messages,
             warm_up: messages / 10,
             tasks: number("tasks").unwrap_or(1),
-            subscriptions: number("subscriptions").unwrap_or(1),
+            subscriptions,
+            active: number("active").unwrap_or(subscriptions),
             connections: number("connections").unwrap_or(1),
             rate: number("rate").unwrap_or(1_000),
             threads: number("threads").unwrap_or(1) as usize,
@@ -86,13 +90,14 @@ impl Spec {
     /// The payload of `start`: what the feeding side is to send.
     pub(crate) fn start(&self, messages: u64) -> String {
         format!(
-            "{} {} {} {} {} {}",
+            "{} {} {} {} {} {} {}",
             self.burst,
             self.window,
             self.bytes,
             u8::from(self.has_headers),
             messages,
             self.subscriptions,
+            self.active,
         )
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Outgoing {
 impl Client for Watermelon {
     type Message = Outgoing;
     type Subscription = Subscription;
+    type Scratch = ();
 
     async fn connect(spec: &Spec) -> Self {
         let address = spec.url.parse().expect("an address");
@@ -65,7 +66,7 @@ impl Client for Watermelon {
         self.0.subscribe(filter, None).await.expect("subscribe")
     }
 
-    async fn receive(subscription: &mut Subscription) -> u64 {
+    async fn receive(subscription: &mut Subscription, (): &mut ()) -> u64 {
         let message = subscription.next().await.expect("a message");
         look_at(&message.expect("a message"));
         1

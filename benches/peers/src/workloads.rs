@@ -44,7 +44,7 @@ pub(crate) async fn publish<C: Client>(spec: &Spec) -> Report {
     meter.stop(each * spec.tasks)
 }
 
-/// Receives what a windowed sender sends to each subscription in turn.
+/// Receives what a windowed sender sends to each active subscription in turn.
 pub(crate) async fn subscribe<C: Client>(spec: &Spec) -> Report {
     let client = C::connect(spec).await;
     let mut subscriptions = Vec::new();
@@ -55,9 +55,10 @@ pub(crate) async fn subscribe<C: Client>(spec: &Spec) -> Report {
     // The server has all of them when it answers.
     let last = client.message(ECHO, Bytes::new(), false);
     client.request(&last).await;
-    take::<C>(&client, &mut subscriptions, spec, spec.warm_up).await;
+    let active = &mut subscriptions[..spec.active as usize];
+    take::<C>(&client, active, spec, spec.warm_up).await;
     let meter = Meter::start();
-    take::<C>(&client, &mut subscriptions, spec, spec.messages).await;
+    take::<C>(&client, active, spec, spec.messages).await;
     meter.stop(spec.messages)
 }
 
@@ -75,11 +76,12 @@ async fn take<C: Client>(
     // Taken from a subscription before its turn.
     let mut ahead = vec![0; count];
     let (mut taken, mut passed) = (0, 0);
+    let mut scratch = C::Scratch::default();
     while passed < messages {
         let turn = passed as usize % count;
         if ahead[turn] == 0 {
             let before = taken / spec.burst;
-            ahead[turn] = C::receive(&mut subscriptions[turn]).await;
+            ahead[turn] = C::receive(&mut subscriptions[turn], &mut scratch).await;
             taken += ahead[turn];
             for _ in before..taken / spec.burst {
                 client.publish(&ack).await;
