@@ -41,6 +41,7 @@ impl<'a> SubjectRef<'a> {
     /// # Errors
     ///
     /// [`SubjectError`] names what was found.
+    #[inline]
     pub fn new(text: &'a str) -> Result<Self, SubjectError> {
         check_tokens(text, Wildcards::Refused).map(|()| Self(text))
     }
@@ -95,6 +96,7 @@ impl ToSubject for SubjectRef<'_> {
 }
 
 impl ToSubject for str {
+    #[inline]
     fn to_subject(&self) -> Result<SubjectRef<'_>, SubjectError> {
         SubjectRef::new(self)
     }

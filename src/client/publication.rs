@@ -20,6 +20,7 @@ pub trait ToPayload {
 }
 
 impl ToPayload for &[u8] {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self
     }
@@ -30,6 +31,7 @@ impl ToPayload for &[u8] {
 }
 
 impl<const N: usize> ToPayload for &[u8; N] {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.as_slice()
     }
@@ -40,6 +42,7 @@ impl<const N: usize> ToPayload for &[u8; N] {
 }
 
 impl ToPayload for &str {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
     }
@@ -50,6 +53,7 @@ impl ToPayload for &str {
 }
 
 impl ToPayload for String {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.as_bytes()
     }
@@ -60,6 +64,7 @@ impl ToPayload for String {
 }
 
 impl ToPayload for Vec<u8> {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self
     }
@@ -70,6 +75,7 @@ impl ToPayload for Vec<u8> {
 }
 
 impl ToPayload for Bytes {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self
     }
@@ -80,6 +86,7 @@ impl ToPayload for Bytes {
 }
 
 impl ToPayload for &Bytes {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self
     }
@@ -104,6 +111,7 @@ impl<'a, P: ToPayload> Publication<'a, P> {
     /// # Errors
     ///
     /// [`ErrorKind::Subject`](super::ErrorKind::Subject) when `subject` is no literal subject.
+    #[inline]
     pub fn new(subject: &'a (impl ToSubject + ?Sized), payload: P) -> Result<Self, Error> {
         Ok(Self {
             subject: subject.to_subject()?,
@@ -131,11 +139,13 @@ impl<'a, P: ToPayload> Publication<'a, P> {
     }
 
     /// Whether its payload is queued by reference.
+    #[inline]
     pub(super) fn is_large(&self) -> bool {
         self.payload.bytes().len() >= SHARED_PAYLOAD_BYTES_MIN
     }
 
     /// The same with shared ownership of the payload.
+    #[inline]
     pub(super) fn into_shared(self) -> Publication<'a, Bytes> {
         Publication {
             subject: self.subject,
@@ -146,11 +156,13 @@ impl<'a, P: ToPayload> Publication<'a, P> {
     }
 
     /// The frame that carries the message.
+    #[inline]
     pub(super) fn frame(&self) -> Publish<'_> {
         self.frame_as(self.subject, self.payload.bytes())
     }
 
     /// [`Publication::frame`] with another subject and payload.
+    #[inline]
     pub(super) fn frame_as<'b>(
         &'b self,
         subject: SubjectRef<'b>,

@@ -131,6 +131,7 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     pub(super) fn outbox(&self) -> MutexGuard<'_, OutboxCell> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,6 +195,7 @@ impl Shared {
     }
 
     /// Fails when the server or the client would not take this frame.
+    #[inline]
     pub(super) fn check(&self, frame: &Publish<'_>) -> Result<(), Error> {
         if self.is_publishing_over.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed));
@@ -230,6 +232,7 @@ impl Shared {
     }
 
     /// Runs `write` on the outbox, then lets the driver look at it.
+    #[inline]
     pub(super) fn with_outbox<T>(&self, write: impl FnOnce(&mut Outbox) -> T) -> T {
         let mut cell = self.outbox();
         let result = write(&mut cell.outbox);

@@ -15,6 +15,7 @@
 mod action;
 mod auth;
 mod event;
+mod frames;
 mod handshake;
 mod keepalive;
 mod machine;

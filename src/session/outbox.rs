@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::wire::encode::Publish;
 
+use super::frames::Frames;
 use super::sifting::sift;
 use super::write_batch::{Insert, Piece, WriteBatch};
 
@@ -32,7 +33,6 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 const BODY_BYTES_MAX: usize = 999_999_999;
 
 const PONG: &[u8] = b"PONG\r\n";
-const LINE_END: &[u8] = b"\r\n";
 
 /// Bounds of an [`Outbox`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct Outbox {
     is_ended: bool,
     pongs: usize,
     replay: Vec<u8>,
-    frames: Vec<u8>,
+    frames: Frames,
     inserts: Vec<Insert>,
     line_bytes: usize,
     shared_bytes: usize,
@@ -115,7 +115,7 @@ impl Outbox {
             is_ended: false,
             pongs: 0,
             replay: Vec::new(),
-            frames: Vec::new(),
+            frames: Frames::new(),
             inserts: Vec::new(),
             line_bytes: 0,
             shared_bytes: 0,
@@ -143,6 +143,7 @@ impl Outbox {
     /// overshoot it, so that one larger than the bound can be sent at all. [`OutboxError::TooLarge`]
     /// when the server would not take it. [`OutboxError::Ended`] once the session has told how many
     /// messages it discards.
+    #[inline]
     pub fn publish(
         &mut self,
         message: &Publish<'_>,
@@ -159,18 +160,19 @@ impl Outbox {
 
     /// [`Outbox::publish`] beyond the bound: for what was promised room, and for small control
     /// messages.
+    #[inline]
     pub(crate) fn push(&mut self, message: &Publish<'_>, shared: Option<&Bytes>) {
         debug_assert!(!self.is_ended, "nobody would hear of it");
         match shared {
-            None => message.write(&mut self.frames),
+            None => self.frames.push(message),
             Some(payload) => {
-                message.write_head(&mut self.frames);
+                self.frames.push_head(message);
                 self.shared_bytes = self.shared_bytes.saturating_add(payload.len());
                 self.inserts.push(Insert {
                     at: self.frames.len(),
                     piece: Piece::Payload(payload.clone()),
                 });
-                self.frames.extend_from_slice(LINE_END);
+                self.frames.end_frame();
             }
         }
         self.count(message);
@@ -181,6 +183,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`OutboxError::Full`] and [`OutboxError::Ended`], as [`Outbox::publish`].
+    #[inline]
     pub const fn check_room(&self) -> Result<(), OutboxError> {
         if self.is_ended {
             return Err(OutboxError::Ended);
@@ -355,8 +358,8 @@ impl Outbox {
             return 0;
         }
         let inserts = std::mem::take(&mut self.inserts);
-        let sifted = sift(&self.frames, inserts, bytes_max);
-        self.frames = sifted.frames;
+        let sifted = sift(self.frames.as_bytes(), inserts, bytes_max);
+        self.frames.replace(sifted.frames);
         self.inserts = sifted.inserts;
         self.shared_bytes = sifted.shared_bytes;
         self.largest_bytes = bytes_max;
@@ -392,7 +395,7 @@ impl Outbox {
     /// were queued and never taken; they are dropped.
     pub(crate) fn end(&mut self) -> u64 {
         self.is_ended = true;
-        self.frames = Vec::new();
+        self.frames.replace(Vec::new());
         self.inserts = Vec::new();
         self.shared_bytes = 0;
         self.largest_bytes = 0;
@@ -417,7 +420,7 @@ impl Outbox {
         } else {
             batch.head.append(&mut self.replay);
         }
-        std::mem::swap(&mut batch.frames, &mut self.frames);
+        batch.frames = self.frames.replace(std::mem::take(&mut batch.frames));
         std::mem::swap(&mut batch.inserts, &mut self.inserts);
         self.line_bytes = 0;
         self.shared_bytes = 0;
@@ -508,6 +511,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn count(&mut self, message: &Publish<'_>) {
         let len = message.body_len();
         self.largest_bytes = self.largest_bytes.max(len);

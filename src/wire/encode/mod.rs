@@ -22,6 +22,8 @@ pub struct Publish<'a> {
     status: &'a [u8],
     first_lines: HeaderLines<'a>,
     lines: HeaderLines<'a>,
+    /// Bytes of the header block; 0 without headers.
+    header_len: usize,
     payload: &'a [u8],
 }
 
@@ -37,6 +39,7 @@ impl<'a> Publish<'a> {
             status: &[],
             first_lines: none,
             lines: none,
+            header_len: 0,
             payload,
         }
     }
@@ -55,7 +58,7 @@ impl<'a> Publish<'a> {
     pub fn headers(mut self, headers: &'a Headers) -> Self {
         self.status = headers.status_text();
         self.lines = headers.lines();
-        self
+        self.measured()
     }
 
     /// Puts fields, such as a stamp, ahead of the other headers.
@@ -63,7 +66,7 @@ impl<'a> Publish<'a> {
     #[must_use]
     pub const fn first_lines(mut self, lines: HeaderLines<'a>) -> Self {
         self.first_lines = lines;
-        self
+        self.measured()
     }
 
     /// Puts encoded fields where [`Publish::headers`] puts its own.
@@ -71,16 +74,21 @@ impl<'a> Publish<'a> {
     #[must_use]
     pub const fn lines(mut self, lines: HeaderLines<'a>) -> Self {
         self.lines = lines;
-        self
+        self.measured()
     }
 
     /// Returns true when it is an HPUB.
     #[inline]
     #[must_use]
     pub const fn has_headers(&self) -> bool {
-        !self.status.is_empty()
-            || !self.first_lines.as_bytes().is_empty()
-            || !self.lines.as_bytes().is_empty()
+        self.header_len > 0
+    }
+
+    /// Returns true when it has neither headers nor a reply subject.
+    #[cfg(feature = "client")]
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        !self.has_headers() && self.reply.is_none()
     }
 
     /// The subject.
@@ -99,15 +107,7 @@ impl<'a> Publish<'a> {
     #[inline]
     #[must_use]
     pub const fn header_len(&self) -> usize {
-        if !self.has_headers() {
-            return 0;
-        }
-        let line_ends = 4_usize;
-        line_ends
-            .saturating_add(VERSION.len())
-            .saturating_add(self.status.len())
-            .saturating_add(self.first_lines.as_bytes().len())
-            .saturating_add(self.lines.as_bytes().len())
+        self.header_len
     }
 
     /// Bytes of headers and payload: what a server compares with its `max_payload`.
@@ -162,28 +162,53 @@ impl<'a> Publish<'a> {
     /// Appends the control line and the headers; the payload and CR LF must follow.
     #[inline]
     pub fn write_head(&self, out: &mut Vec<u8>) {
-        let has_headers = self.has_headers();
-        out.extend_from_slice(if has_headers { b"HPUB " } else { b"PUB " });
-        out.extend_from_slice(self.subject.as_str().as_bytes());
-        out.push(b' ');
-        if let Some(reply) = self.reply {
-            out.extend_from_slice(reply.as_str().as_bytes());
+        if self.has_headers() {
+            out.extend_from_slice(b"HPUB ");
+            self.write_names(out);
+            decimal_of(out, self.header_len);
             out.push(b' ');
-        }
-        if has_headers {
-            decimal_of(out, self.header_len());
-            out.push(b' ');
-        }
-        decimal_of(out, self.body_len());
-        out.extend_from_slice(b"\r\n");
-        if has_headers {
+            self.write_size(out);
             out.extend_from_slice(VERSION);
             out.extend_from_slice(self.status);
             out.extend_from_slice(b"\r\n");
             out.extend_from_slice(self.first_lines.as_bytes());
             out.extend_from_slice(self.lines.as_bytes());
             out.extend_from_slice(b"\r\n");
+        } else {
+            out.extend_from_slice(b"PUB ");
+            self.write_names(out);
+            self.write_size(out);
         }
+    }
+
+    #[inline]
+    fn write_names(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.subject.as_str().as_bytes());
+        out.push(b' ');
+        if let Some(reply) = self.reply {
+            out.extend_from_slice(reply.as_str().as_bytes());
+            out.push(b' ');
+        }
+    }
+
+    #[inline]
+    fn write_size(&self, out: &mut Vec<u8>) {
+        decimal_of(out, self.body_len());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Takes the length of the header block anew.
+    #[inline]
+    const fn measured(mut self) -> Self {
+        let len = self.status.len();
+        let len = len.saturating_add(self.first_lines.as_bytes().len());
+        let len = len.saturating_add(self.lines.as_bytes().len());
+        let line_ends = 4_usize;
+        self.header_len = match len {
+            0 => 0,
+            len => len.saturating_add(VERSION.len()).saturating_add(line_ends),
+        };
+        self
     }
 }
 
