@@ -205,7 +205,8 @@ impl From<SendError> for Error {
             SendError::OutOfScope
             | SendError::RetentionFull { .. }
             | SendError::TooLargeToRetain { .. }
-            | SendError::NumbersUsedUp => ErrorKind::Sequence,
+            | SendError::NumbersUsedUp
+            | SendError::EpochsUsedUp => ErrorKind::Sequence,
         };
         Self::with_source(kind, error)
     }

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use super::NUMBER_MAX;
+
 /// Why a [`Sender`](super::Sender) refuses a message. It stays usable unless it is closed or
 /// fenced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum SendError {
     },
     /// The numbers are used up: begin a new epoch.
     NumbersUsedUp,
+    /// No epoch is higher than that of an earlier run, or of whoever has taken the name over.
+    EpochsUsedUp,
     /// The source is closed.
     Closed,
     /// Another run has taken the name over.
@@ -60,6 +64,7 @@ impl fmt::Display for SendError {
                 )
             }
             Self::NumbersUsedUp => out.write_str("the epoch's numbers are used up"),
+            Self::EpochsUsedUp => write!(out, "no epoch is higher than {NUMBER_MAX}"),
             Self::Closed => out.write_str("source is closed"),
             Self::Fenced { by } => write!(out, "the run {by} has taken the name over"),
         }

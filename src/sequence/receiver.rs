@@ -11,7 +11,9 @@ use self::identity::Contests;
 use super::defect::Defect;
 use super::event::{Event, Lacking};
 use super::heartbeat::Heartbeat;
-use super::line::{Arrived, Line, Load, Marks, SCATTER_TIME, Surroundings, is_of_archive};
+use super::line::{
+    Arrived, Line, Load, Marks, RequestNumber, SCATTER_TIME, Surroundings, is_of_archive,
+};
 use super::nanos::Nanos;
 pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
 use super::ranges::Ranges;
@@ -30,7 +32,7 @@ const EVICTED_PART: usize = 16;
 /// After a reconnect only sources that were heard within this time are asked where they are.
 const RECENT_TIME: Duration = Duration::from_secs(30);
 /// The lowest bits of [`Request::line`] tell the requests of a line apart.
-const REQUEST_BITS: u32 = 8;
+const REQUEST_BITS: u32 = 16;
 /// Without heartbeats a source has so much longer before it is called silent.
 const DEAF_PATIENCE: Duration = Duration::from_secs(3);
 /// Then one after another: a thousand in a second.
@@ -106,6 +108,8 @@ pub struct Receiver<M> {
     is_deaf: bool,
     /// When the next source may be asked for one.
     next_question: Duration,
+    /// What is handed in now came after that.
+    heard_until: Option<Duration>,
     forgotten: Option<Duration>,
     /// Since when the caller has no room.
     full: Option<Duration>,
@@ -141,6 +145,7 @@ impl<M: Weight> Receiver<M> {
             subscribed: None,
             is_deaf: false,
             next_question: now,
+            heard_until: None,
             forgotten: None,
             full: None,
             marks: Marks::default(),
@@ -247,6 +252,9 @@ impl<M: Weight> Receiver<M> {
             return;
         }
         self.handle_heartbeat(now, stamp, heartbeat);
+        self.with(now, id, |line, around| {
+            line.handle_wrong_epoch(around, number)
+        });
     }
 
     /// Takes the heartbeat that answers a request for one.
@@ -291,7 +299,8 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
-    /// Takes the end of an answer to a request of `line`.
+    /// Takes the end of an answer to a request of `line`. "That run is over" is taken with the
+    /// heartbeat that proves it, by [`Receiver::handle_wrong_epoch`]; here it says nothing.
     pub fn handle_repair_end(&mut self, now: Duration, line: u64, end: &RepairEnd) {
         let (line, number) = split(line);
         self.with(now, line, |line, around| {
@@ -377,6 +386,12 @@ impl<M: Weight> Receiver<M> {
     #[must_use]
     pub const fn is_waiting_for_room(&self) -> bool {
         self.full.is_some()
+    }
+
+    /// Everything that had come until then was handed in: what follows has come later, and may have
+    /// waited since. Without this call nothing is taken to have waited.
+    pub fn handle_heard_until(&mut self, until: Duration) {
+        self.heard_until = self.heard_until.max(Some(until));
     }
 
     /// For `pause` nobody asked for anything, because the caller was busy: that time does not count
@@ -547,6 +562,7 @@ impl<M: Weight> Receiver<M> {
                 path_changed: self.path_changed,
                 subscribed: self.subscribed,
                 forgotten: self.forgotten,
+                came_after: self.heard_until.map_or(now, |until| until.min(now)),
                 marks: self.marks,
             },
         );
@@ -631,7 +647,7 @@ impl<M: Weight> Receiver<M> {
         let is_asked = self.with(now, id, |line, _| {
             let is_idle = line.question().is_none();
             if is_idle {
-                line.question_scope(due);
+                line.question_sign(due);
             }
             is_idle && line.question().is_some()
         });
@@ -682,17 +698,17 @@ impl<M: Weight> Receiver<M> {
         for id in runs {
             self.evict_run(now, id);
         }
+        self.forgotten = Some(now);
+        self.subscribed = self.subscribed.map(|at| at.max(now));
     }
 
-    /// Forgets one run.
+    /// Forgets one run; others of its source may stay.
     fn evict_run(&mut self, now: Duration, id: LineId) {
         self.with(now, id, Line::give_up);
         let Some((line, due)) = self.table.remove(id) else {
             return;
         };
         self.load = self.load.without(line.load());
-        self.forgotten = Some(now);
-        self.subscribed = self.subscribed.map(|at| at.max(now));
         if let Some(due) = due {
             self.timers.remove(&(due, id));
         }
@@ -711,9 +727,12 @@ const fn until(now: Duration) -> (Nanos, LineId) {
 }
 
 /// What [`Request::line`] names: a line, and the number of a request.
-fn split(line: u64) -> (u64, u8) {
-    let [number, ..] = line.to_le_bytes();
-    (line >> REQUEST_BITS, number)
+fn split(line: u64) -> (u64, RequestNumber) {
+    let [low, high, ..] = line.to_le_bytes();
+    (
+        line >> REQUEST_BITS,
+        RequestNumber::from_le_bytes([low, high]),
+    )
 }
 
 #[cfg(test)]

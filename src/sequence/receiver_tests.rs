@@ -189,7 +189,7 @@ fn only_the_source_that_was_asked_tells_of_a_later_run_and_only_of_its_own() {
     let mut story = Story::with(Delivery::Immediate, |options| options.archive = true);
     story.hello().data(&[1, 3]).told();
     assert_eq!(story.request().as_deref(), Some("2"));
-    let (source, archive) = (1, 1 | 1 << 7);
+    let (source, archive) = (1, 1 | 1 << 15);
     let heartbeat = Heartbeat {
         kind: HeartbeatKind::Hello,
         scope: Filter::new("d.x").unwrap(),
@@ -210,7 +210,7 @@ fn only_the_source_that_was_asked_tells_of_a_later_run_and_only_of_its_own() {
     assert_eq!(tell(source, b"a.7.9"), (String::new(), 2), "the same run");
     assert_eq!(tell(source, b"a.6.9"), (String::new(), 3), "an earlier one");
     assert_eq!(tell(archive, b"a.8.9"), (String::new(), 4), "an archive");
-    assert_eq!(tell(1 << 8, b"a.8.9"), (String::new(), 5), "not asked");
+    assert_eq!(tell(1 << 16, b"a.8.9"), (String::new(), 5), "not asked");
     assert_eq!(tell(source, b"a.8.9").0, "epoch8 gap1-9");
 }
 
@@ -316,6 +316,28 @@ fn without_heartbeats_sources_are_asked_for_their_leads() {
     while story.receiver.poll_request(story.now).is_some() {}
     story.wait(MILLI * 1_100);
     assert_eq!(story.request(), None, "they may come by themselves now");
+}
+
+#[test]
+fn a_source_of_which_a_part_is_seen_is_not_silent_because_heartbeats_are_refused() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.data(&[1]);
+    story.heartbeat(7, HeartbeatKind::Beat, 3, ">", None).told();
+    let reason = "refused".to_owned();
+    story.receiver.handle_refused(Lacking::Heartbeats, reason);
+    assert_eq!(story.told(), "heartbeats");
+    let mut asked = 0;
+    for _ in 0..100 {
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            asked += 1;
+            story.answer(request.line, 3, 1, MILLI * 60_000);
+        }
+        assert_eq!(story.told(), "", "after {asked} questions");
+        story.wait(MILLI * 100);
+    }
+    assert!((7..=13).contains(&asked), "{asked} in ten seconds");
+    story.wait(MILLI * 4_200);
+    assert_eq!(story.told(), "silent", "without an answer");
 }
 
 #[test]
@@ -476,6 +498,36 @@ fn what_was_forgotten_is_not_asked_for_again() {
             }
         }
         assert_eq!((story.told().as_str(), story.line().base), ("", 3));
+    }
+}
+
+#[test]
+fn epochs_that_are_made_up_shorten_nothing_that_others_are_owed() {
+    for start in [Start::Live, Start::Retained] {
+        let mut story = Story::with(Delivery::Immediate, |options| options.start = start);
+        story.receiver.handle_subscribed(story.now);
+        story.wait(MILLI * 10).data(&[1, 2]);
+        for epoch in 8..100 {
+            story.data_of(epoch, &[1]);
+        }
+        let stamp = b"b.1.4";
+        story.receiver.handle_message(story.now, Some(stamp), 4);
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            if request.source.as_str() == "b" {
+                story.answer_of("b.1", request.line, 4, 1, MILLI * 5);
+            }
+        }
+        let told = story.told();
+        assert!(told.ends_with(" 4 gap1-3"), "{told}");
+        // What was forgotten itself is not begun anew.
+        story.data_of(9, &[7]).wait(MILLI * 1_001).data_of(9, &[8]);
+        assert!(story.told().ends_with("epoch9 8"));
+        while let Some(request) = story.receiver.poll_request(story.now) {
+            if request.epoch == 9 {
+                story.answer_of("a.9", request.line, 8, 1, MILLI * 5);
+            }
+        }
+        assert_eq!(story.told(), "gap7-7");
     }
 }
 

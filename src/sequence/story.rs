@@ -102,8 +102,38 @@ impl Story {
         self
     }
 
+    /// A heartbeat of a source that had begun `age` before it was said.
+    pub(super) fn aged_beat(&mut self, lead: u64, age: Duration) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Beat,
+            scope: Filter::new("d.x").unwrap(),
+            lead,
+            trail: 1,
+            next: MILLI * 40,
+            generation: 1,
+            prior: None,
+            age: Some(age),
+        };
+        let stamp = format!("a.7.{lead}");
+        self.receiver
+            .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
     /// The answer to the question `line`, from a source that began `age` ago.
     pub(super) fn answer(&mut self, line: u64, lead: u64, trail: u64, age: Duration) -> &mut Self {
+        self.answer_of("a.7", line, lead, trail, age)
+    }
+
+    /// The same of another run.
+    pub(super) fn answer_of(
+        &mut self,
+        run: &str,
+        line: u64,
+        lead: u64,
+        trail: u64,
+        age: Duration,
+    ) -> &mut Self {
         let heartbeat = Heartbeat {
             kind: HeartbeatKind::Beat,
             scope: Filter::new("d.x").unwrap(),
@@ -114,7 +144,7 @@ impl Story {
             prior: None,
             age: Some(age),
         };
-        let stamp = format!("a.7.{lead}");
+        let stamp = format!("{run}.{lead}");
         self.receiver
             .handle_heartbeat_answer(self.now, line, stamp.as_bytes(), &heartbeat);
         self
@@ -174,10 +204,10 @@ impl Story {
     }
 
     pub(super) fn end(&mut self, line: u64, gone: &str) -> &mut Self {
-        let line = if self.asked >> 8 == line {
+        let line = if self.asked >> 16 == line {
             self.asked
         } else {
-            line << 8
+            line << 16
         };
         self.end_with(line, 204, &[("Seq-Gone", gone)])
     }
@@ -188,6 +218,30 @@ impl Story {
         let headers = [("Seq", lead.as_str()), ("Seq-Gone", gone)];
         let asked = self.asked;
         self.repair(asked, seqs).end_with(asked, 204, &headers)
+    }
+
+    /// The number of the last request for messages.
+    pub(super) const fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// A later run answers the last request for messages: that run is over.
+    pub(super) fn wrong_epoch(&mut self, epoch: u64) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::Hello,
+            scope: Filter::new("d.x").unwrap(),
+            lead: 0,
+            trail: 1,
+            next: MILLI * 40,
+            generation: 1,
+            prior: None,
+            age: Some(MILLI),
+        };
+        let stamp = format!("a.{epoch}.0");
+        let asked = self.asked;
+        self.receiver
+            .handle_wrong_epoch(self.now, asked, stamp.as_bytes(), &heartbeat);
+        self
     }
 
     /// Nobody listens where the last request for messages went.

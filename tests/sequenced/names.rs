@@ -8,7 +8,7 @@ use natseq::client::{
     Client, DurableName, ErrorKind, SequencedPublisher, SequencedPublisherBuilder,
     SequencedSubscriber, connect,
 };
-use natseq::sequence::{Delivery, Event, Heartbeat, NamePolicy, Prior, SourceName};
+use natseq::sequence::{Delivery, Event, Heartbeat, NUMBER_MAX, NamePolicy, Prior, SourceName};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -253,6 +253,55 @@ async fn a_name_in_a_file_goes_on_although_the_clock_was_set_back() {
         assert!(last.epoch() > epoch, "{}", binary.version);
         publish(&last, 1..=1).await;
         assert_eq!(told(&mut sub, 1).await, [(last.epoch(), 1)]);
+    }
+}
+
+/// There is an end to epochs, in a file as in a claim that was made up.
+#[tokio::test]
+async fn a_name_that_has_had_the_highest_epoch_has_no_next_run() {
+    for binary in servers("the highest epoch") {
+        let what = binary.version;
+        let server = RealServer::start(&binary, "");
+        let folder = Folder::new();
+        let path = folder.path.join("name.json");
+        let client = client(&server).await;
+        let start = |epoch: u64| {
+            let text = format!(r#"{{"name":"{NAME}","epoch":{epoch},"last":0,"clean":false}}"#);
+            fs::write(&path, text).unwrap();
+            let name = SourceName::new(NAME).unwrap();
+            let durable = DurableName::open(&path, name).unwrap();
+            client.sequenced_publisher("d.>").unwrap().durable(durable)
+        };
+        let refused = start(NUMBER_MAX).start().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Sequence, "{refused}, {what}");
+        let refused = start(NUMBER_MAX).claim(NamePolicy::Takeover).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Sequence, "{what}");
+
+        let listening = connect(&server.url()).await.unwrap();
+        let mut sub = listen(&listening).await;
+        let mut last = start(NUMBER_MAX - 1).start().unwrap();
+        publish(&last, 1..=1).await;
+        let refused = last.reset().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Sequence, "{refused}, {what}");
+        publish(&last, 2..=3).await;
+        let expected = [1, 2, 3].map(|seq| (NUMBER_MAX, seq));
+        assert_eq!(told(&mut sub, 3).await, expected, "{what}");
+        last.close().await;
+
+        let other = SourceName::new("other").unwrap();
+        let builder = client.sequenced_publisher("d.>").unwrap().source(other);
+        let mut holder = builder.claim(NamePolicy::Refuse).await.unwrap();
+        let claim =
+            format!(r#"{{"v":1,"k":"claim","epoch":{NUMBER_MAX},"nonce":"ffffffffffffffff"}}"#);
+        listening.publish("_SEQ.NM.other", claim).await.unwrap();
+        let fenced = async {
+            while holder.fenced_by().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, fenced).await.unwrap();
+        let refused = holder.reset().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Sequence, "{refused}, {what}");
     }
 }
 

@@ -68,6 +68,55 @@ async fn a_node_that_is_cut_off_from_the_others_costs_no_number() {
     }
 }
 
+/// Three lingers long: it ends unheard, and says so and repairs once it is back.
+#[tokio::test]
+async fn a_source_that_is_closed_in_an_outage_says_its_end_after_it() {
+    for binary in servers("closed in an outage") {
+        let server = RealServer::start(&binary, LOSSY);
+        let receiving = connect(&server.url()).await.unwrap();
+        let builder = receiving.sequenced_subscriber("d.x").unwrap();
+        let mut sub = builder.start().unwrap();
+        receiving.flush().await.unwrap();
+        let proxy = Proxy::start(server.address(), 1);
+        let publishing = connect(&proxy.url()).await.unwrap();
+        let mut events = publishing.events();
+        let linger = Duration::from_millis(200);
+        let builder = source(&publishing, "d.x", "test").linger(linger);
+        let publisher = builder.start().unwrap();
+        publish(&publisher, "d.x", 1..=100).await;
+        let mut account = Account::default();
+        hear(&mut sub, &mut account, |account| account.decided() > 50).await;
+        proxy.refuse(true);
+        proxy.cut(Cut::Reset);
+        let is_gone = |event: &Event| matches!(event, Event::Disconnected { .. });
+        while !is_gone(&timeout(PATIENCE, events.next()).await.unwrap().unwrap()) {}
+        // These wait for the next connection, as the end does.
+        publish(&publisher, "d.x", 101..=200).await;
+        let closing = tokio::spawn(publisher.close());
+        tokio::time::sleep(linger * 3).await;
+        assert!(!closing.is_finished(), "{}", binary.version);
+        proxy.refuse(false);
+        hear(&mut sub, &mut account, |account| account.ended() == 1).await;
+        account.assert_whole(200);
+        assert_eq!(account.sum().lost, 0, "{}", binary.version);
+        let closed = timeout(LINGER_MAX, closing).await.unwrap().unwrap();
+        assert!(closed.is_announced, "{}", binary.version);
+
+        // Nobody waits for a client that is closed as well.
+        let publisher = source(&publishing, "d.x", "other").start().unwrap();
+        proxy.refuse(true);
+        proxy.cut(Cut::Reset);
+        while !is_gone(&timeout(PATIENCE, events.next()).await.unwrap().unwrap()) {}
+        let closing = tokio::spawn(publisher.close());
+        publishing.close().await;
+        let closed = timeout(Duration::from_secs(30), closing).await.unwrap();
+        assert!(!closed.unwrap().is_announced, "{}", binary.version);
+        receiving.close().await;
+    }
+}
+
+const LOSSY: &str = r#"mappings = { "d.x": [ { destination: "d.x", weight: 80% } ] }"#;
+
 /// What came is not kept back for what did not: nobody will send that any more.
 #[tokio::test]
 async fn a_client_that_closes_tells_what_is_missing_and_hands_over_what_was_held() {

@@ -60,7 +60,7 @@ fn act(receiver: &mut Receiver<Tag>, jitter: &mut Jitter, now: Duration) {
     let seq = number(jitter);
     let stamp = format!("{source}.{epoch}.{seq}");
     let tag = Tag::new(&source, epoch, seq);
-    let line = jitter.below(8) << 8 | jitter.below(3);
+    let line = jitter.below(8) << 16 | jitter.below(3);
     match jitter.below(12) {
         0..5 => receiver.handle_message(now, Some(stamp.as_bytes()), tag),
         5 | 6 => {

@@ -8,8 +8,8 @@ use crate::client::clock::unix_micros;
 use crate::client::error::{Error, ErrorKind};
 use crate::client::inbox;
 use crate::sequence::{
-    Carrier, ControlSubjects, HeartbeatOptions, NamePolicy, Prior, RepairLimits, RetentionLimits,
-    RetentionOverflow, SenderOptions, SourceName,
+    Carrier, ControlSubjects, HeartbeatOptions, NUMBER_MAX, NamePolicy, Prior, RepairLimits,
+    RetentionLimits, RetentionOverflow, SendError, SenderOptions, SourceName,
 };
 use crate::subject::Filter;
 
@@ -162,10 +162,10 @@ impl SequencedPublisherBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::HeadersUnsupported`] when the server would strip stamps that are headers,
-    /// [`ErrorKind::Random`], [`ErrorKind::DurableName`] and those of [`Client::subscribe`].
+    /// [`ErrorKind::Sequence`] when the durable name has had the highest epoch, [`ErrorKind::Random`], [`ErrorKind::DurableName`] and those of [`Client::subscribe`].
     pub fn start(self) -> Result<SequencedPublisher, Error> {
         let source = self.name()?;
-        let epoch = new_epoch(self.epoch_min());
+        let epoch = new_epoch(self.epoch_min())?;
         self.begin(source, epoch, None, None)
     }
 
@@ -188,7 +188,7 @@ impl SequencedPublisherBuilder {
     /// of [`SequencedPublisherBuilder::start`].
     pub async fn claim(self, policy: NamePolicy) -> Result<SequencedPublisher, Error> {
         let source = self.name()?;
-        let epoch = new_epoch(self.epoch_min());
+        let epoch = new_epoch(self.epoch_min())?;
         let subject = self.subjects.name(&source)?;
         let held = claim(&self.client, &subject, policy, epoch).await?;
         self.begin(source, held.epoch, held.prior, Some(held.hold))
@@ -245,12 +245,16 @@ impl SequencedPublisherBuilder {
 }
 
 /// Microseconds since 1970, or `epoch_min` if that is higher, and more than the clock gave this
-/// process before.
-pub(super) fn new_epoch(epoch_min: u64) -> u64 {
+/// process before. Fails when that is no epoch.
+pub(super) fn new_epoch(epoch_min: u64) -> Result<u64, Error> {
     let now = unix_micros();
     let next = |last: u64| now.max(last.saturating_add(1));
     let last = LAST_EPOCH.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
         Some(next(last))
     });
-    next(last.unwrap_or_default()).max(epoch_min)
+    let epoch = next(last.unwrap_or_default()).max(epoch_min);
+    if epoch > NUMBER_MAX {
+        return Err(SendError::EpochsUsedUp.into());
+    }
+    Ok(epoch)
 }

@@ -52,6 +52,9 @@ pub struct ClosedSource {
     pub prior: Prior,
     /// Counts of the run.
     pub statistics: SenderStatistics,
+    /// Whether the end was said. Without a connection it is said on the next, which is waited for
+    /// for 60 s.
+    pub is_announced: bool,
 }
 
 impl SequencedPublisher {
@@ -142,7 +145,8 @@ impl SequencedPublisher {
     }
 
     /// Ends the source: announces its end three times or more and serves repairs through the linger,
-    /// which begins again with each request, 60 s at most.
+    /// which begins again with each request, 60 s at most. Without a connection it waits for one as
+    /// long; closing the client ends the wait.
     ///
     /// Cancel safe: what is left goes on in the background.
     pub async fn close(self) -> ClosedSource {
@@ -156,6 +160,7 @@ impl SequencedPublisher {
             source: sender.source().clone(),
             prior: sender.as_prior(),
             statistics: sender.statistics(),
+            is_announced: sender.has_announced_end(),
         }
     }
 
@@ -166,8 +171,10 @@ impl SequencedPublisher {
     ///
     /// # Errors
     ///
-    /// As [`SequencedPublisherBuilder::start`](super::SequencedPublisherBuilder::start); then the run
-    /// has ended and none has begun.
+    /// [`ErrorKind::Sequence`] when there is no higher epoch, because somebody claimed the name with
+    /// the highest: the run goes on as it was. Others as
+    /// [`SequencedPublisherBuilder::start`](super::SequencedPublisherBuilder::start); then it has ended
+    /// and none has begun.
     pub fn reset(&mut self) -> Result<(), Error> {
         let lane = &self.lane;
         let (nonce, epoch) = {
@@ -176,7 +183,7 @@ impl SequencedPublisher {
                 .sender
                 .epoch()
                 .max(state.sender.fenced_by().unwrap_or_default());
-            (state.sender.nonce(), new_epoch(last.saturating_add(1)))
+            (state.sender.nonce(), new_epoch(last.saturating_add(1))?)
         };
         let hold = match nonce {
             Some(nonce) => Some(Hold {
@@ -199,7 +206,7 @@ impl SequencedPublisher {
     /// As [`SequencedPublisherBuilder::claim`](super::SequencedPublisherBuilder::claim). The run goes
     /// on as it was unless the name was had and the next run could not begin.
     pub async fn reacquire(&mut self, policy: NamePolicy) -> Result<(), Error> {
-        let epoch = new_epoch(self.epoch().saturating_add(1));
+        let epoch = new_epoch(self.epoch().saturating_add(1))?;
         let held = claim(&self.lane.client, &self.lane.name_subject, policy, epoch).await?;
         self.succeed(held.epoch, held.prior, Some(held.hold))
     }

@@ -112,6 +112,13 @@ impl Service {
         }
         self.lane.close();
         self.lane.note_end().await;
+        {
+            let sender = &self.lane.state().sender;
+            if !sender.has_announced_end() {
+                let (source, epoch) = (sender.source().as_str(), sender.epoch());
+                tracing::warn!(source, epoch, "end of a source not said: no connection");
+            }
+        }
         // Whoever waits for the end sees it, whether there was time for the linger or not.
         self.lane.is_finished.send_replace(true);
     }

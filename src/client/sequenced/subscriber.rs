@@ -295,6 +295,7 @@ impl SequencedSubscriber {
         // What is in the batch may be the first sign of a run that began after it.
         self.note_confirmation();
         let now = self.clock.now();
+        self.receiver.handle_heard_until(self.heard_until);
         let mut batch = std::mem::take(&mut self.batch);
         // Asked for behind the batch: what was dropped before it is among them.
         self.drops.extend(self.subscription.take_drops());
@@ -501,14 +502,13 @@ impl SequencedSubscriber {
             }
             // Any other status says nothing: the request is repeated like one that got lost.
             if let Ok(end) = RepairEnd::read(status.code, |name| block.first(name)) {
-                // "That run is over" comes with a heartbeat of the present one.
-                if end.status == ReplyStatus::WrongEpoch
-                    && let Some((stamp, heartbeat)) = answer.heartbeat()
-                {
+                if end.status != ReplyStatus::WrongEpoch {
+                    self.receiver.handle_repair_end(now, line, &end);
+                } else if let Some((stamp, heartbeat)) = answer.heartbeat() {
+                    // "That run is over" comes with a heartbeat of the present one.
                     self.receiver
                         .handle_wrong_epoch(now, line, stamp, &heartbeat);
                 }
-                self.receiver.handle_repair_end(now, line, &end);
             }
             return;
         }

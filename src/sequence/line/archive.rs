@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use super::asking::{NOBODY_MAX, NOBODY_PAUSE};
+use super::asking::{NOBODY_MAX, NOBODY_PAUSE, RequestNumber};
 use super::{Line, Surroundings};
 use crate::sequence::event::{Cause, LossReason};
 use crate::sequence::gaps::{Gap, Handed};
@@ -17,13 +17,13 @@ use crate::sequence::sender::ReplyStatus;
 
 /// Marks the numbers of requests that go to an archive: what answers them says nothing about the
 /// source.
-pub(super) const OF_ARCHIVE: u8 = 0x80;
+pub(super) const OF_ARCHIVE: RequestNumber = 0x8000;
 
 /// The shortest pause after an answer of an archive that lacks what may be on its way into it.
 const LATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the request with this number went to an archive.
-pub(in crate::sequence) const fn is_of_archive(number: u8) -> bool {
+pub(in crate::sequence) const fn is_of_archive(number: RequestNumber) -> bool {
     number & OF_ARCHIVE != 0
 }
 
@@ -32,10 +32,23 @@ pub(in crate::sequence) const fn is_of_archive(number: u8) -> bool {
 pub(super) struct Archives {
     /// Whether the last request went to one.
     pub(super) was_last: bool,
-    /// Whether one is to be asked what came behind the last number that we know of.
-    pub(super) has_probe: bool,
+    /// Until when one is to be asked what came behind the last number that we know of.
+    probe_until: Option<Duration>,
     /// Times in a row that none listened.
     nobody: u32,
+}
+
+impl Archives {
+    /// What nobody has answered by then is not asked any more.
+    pub(super) fn handle_timeout(&mut self, now: Duration) {
+        self.probe_until = self.probe_until.filter(|until| now < *until);
+    }
+
+    /// Nothing was asked for `pause`.
+    pub(super) fn handle_pause(&mut self, pause: Duration) {
+        let later = |until: Duration| until.saturating_add(pause);
+        self.probe_until = self.probe_until.map(later);
+    }
 }
 
 impl<M: Weight> Line<M> {
@@ -88,7 +101,7 @@ impl<M: Weight> Line<M> {
     pub(super) fn handle_archive_end(
         &mut self,
         around: &mut Surroundings<'_, M>,
-        number: u8,
+        number: RequestNumber,
         end: &RepairEnd,
     ) {
         let now = around.now;
@@ -102,6 +115,7 @@ impl<M: Weight> Line<M> {
             asking.ask_after = now.saturating_add(asking.pause(around.jitter, retry));
             return;
         }
+        asking.archives.probe_until = None;
         asking.ask_after = now.saturating_add(end.retry);
         for (from, to) in end.gone.iter() {
             self.give_up_archive(around, from, to);
@@ -137,7 +151,11 @@ impl<M: Weight> Line<M> {
     }
 
     /// No archive listens.
-    pub(super) fn handle_no_archive(&mut self, around: &mut Surroundings<'_, M>, number: u8) {
+    pub(super) fn handle_no_archive(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        number: RequestNumber,
+    ) {
         let asking = self.asking_mut();
         let Some(asked) = asking.asked.take_if(|asked| asked.number == number) else {
             return;
@@ -145,6 +163,9 @@ impl<M: Weight> Line<M> {
         asking.archives.nobody = asking.archives.nobody.saturating_add(1);
         asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
         let is_gone = asking.archives.nobody >= NOBODY_MAX;
+        if is_gone {
+            asking.archives.probe_until = None;
+        }
         for (from, to) in asked.ranges.iter() {
             if is_gone {
                 self.give_up_archive(around, from, to);
@@ -171,15 +192,16 @@ impl<M: Weight> Line<M> {
     /// The source will tell no more what it has sent: an archive may know of later numbers.
     pub(in crate::sequence) fn probe_archive(&mut self, around: &Surroundings<'_, M>) {
         if around.options.asks_archives() && self.end.is_none() && self.coverage.has_claims() {
-            self.asking_mut().archives.has_probe = true;
+            let until = around.now.saturating_add(around.options.gap_timeout);
+            self.asking_mut().archives.probe_until = Some(until);
         }
     }
 
     /// The number to ask an archive for only to learn what it has.
     pub(super) fn probe(&self, around: &Surroundings<'_, M>) -> Option<u64> {
         let asking = self.asking.as_ref()?;
-        let has_probe = around.options.asks_archives() && asking.archives.has_probe;
-        has_probe.then(|| self.highest.saturating_add(1))
+        let is_due = around.options.asks_archives() && asking.archives.probe_until.is_some();
+        is_due.then(|| self.highest.saturating_add(1))
     }
 
     /// When that is to be asked, or was in vain.
@@ -194,7 +216,8 @@ impl<M: Weight> Line<M> {
         let asking = self.asking.as_ref().filter(|_| self.coverage.has_claims());
         asking.is_some_and(|asking| {
             let asked = asking.asked.as_ref();
-            asking.archives.has_probe || asked.is_some_and(|asked| is_of_archive(asked.number))
+            asking.archives.probe_until.is_some()
+                || asked.is_some_and(|asked| is_of_archive(asked.number))
         })
     }
 }
@@ -331,6 +354,33 @@ mod tests {
         assert_eq!(story.told(), "r5 r6 r7");
         story.wait(MILLI * 10_000);
         assert_eq!((story.told().as_str(), story.request()), ("", None), "once");
+    }
+
+    #[test]
+    fn an_archive_that_does_not_answer_what_it_has_is_asked_again() {
+        let mut story = story();
+        story.answered(&[2, 3], 4, "");
+        story.wait(MILLI * 2_000).told();
+        let silent = story.now;
+        let mut questions = 0;
+        while story.now < silent + MILLI * 3_000 {
+            questions += u32::from(story.request().is_some());
+            story.wait(MILLI * 100);
+        }
+        assert!((2..=4).contains(&questions), "{questions}");
+        while story.request().is_none() {
+            story.wait(MILLI * 100);
+        }
+        story.answered(&[], 6, "");
+        assert_eq!(story.told(), "gap5-6", "although some answers were lost");
+
+        let mut story = self::story();
+        story.answered(&[2, 3], 4, "").wait(MILLI * 2_000);
+        for _ in 0..120 {
+            story.request();
+            story.wait(MILLI * 100);
+        }
+        assert_eq!(story.request(), None, "not for ever");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::sequence::event::Cause;
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
-use super::asking::Question;
+use super::asking::{Question, RequestNumber};
 use super::chains::Chains;
 use super::{JUMP_MAX, Line, Surroundings};
 
@@ -45,7 +45,7 @@ pub(super) struct Join {
     /// The base stays as it is when nothing is known by then; `None` to wait without asking.
     pub(super) until: Option<Duration>,
     /// Numbers and times of the questions under way.
-    asked: VecDeque<(u8, Duration)>,
+    asked: VecDeque<(RequestNumber, Duration)>,
 }
 
 impl<M: Weight> Line<M> {
@@ -56,7 +56,7 @@ impl<M: Weight> Line<M> {
             Start::Live => around.subscribed.is_some(),
             Start::Retained => !detects,
         };
-        if self.base <= 1 || !may_be_lower || self.coverage.is_part() {
+        if self.base <= 1 || !may_be_lower || self.has_forgotten_runs || self.coverage.is_part() {
             return;
         }
         let patience = match around.options.delivery {
@@ -86,7 +86,7 @@ impl<M: Weight> Line<M> {
     }
 
     /// The question with this number is asked now.
-    pub(super) fn note_question(&mut self, number: u8, now: Duration) {
+    pub(super) fn note_question(&mut self, number: RequestNumber, now: Duration) {
         if let Some(join) = &mut self.join {
             if join.asked.len() >= QUESTIONS_MAX {
                 join.asked.pop_front();
@@ -101,7 +101,7 @@ impl<M: Weight> Line<M> {
         &mut self,
         around: &mut Surroundings<'_, M>,
         heartbeat: &Heartbeat,
-        question: Option<u8>,
+        question: Option<RequestNumber>,
     ) {
         let Some(join) = &self.join else {
             return;
@@ -139,7 +139,8 @@ impl<M: Weight> Line<M> {
         let said = match (asked, join.until) {
             (Some(asked), _) => Some(asked),
             (None, Some(_)) => None,
-            (None, None) => around.now.checked_sub(WAY_TIME_MAX),
+            // It may also have waited for us.
+            (None, None) => around.came_after.checked_sub(WAY_TIME_MAX),
         };
         if said.is_some_and(began_before_all) {
             self.fix_base(around, 1);
@@ -320,6 +321,24 @@ mod tests {
         story.repair(0, &[1, 2]);
         assert_eq!(story.told(), "gap1-2 r1 r2 ended2");
         assert!(story.receiver.has_ended());
+    }
+
+    #[test]
+    fn what_waited_for_a_busy_program_makes_no_run_younger() {
+        for (waited, told) in [
+            (0, "lost1-4:missing"),
+            (300, "lost1-4:missing"),
+            (500, ""),
+            (1_900, ""),
+        ] {
+            let mut story = live(Delivery::DetectOnly);
+            story.data(&[5]).wait(MILLI * 1_900).told();
+            // Read now, and it may have been said a second before it came.
+            let came_after = story.now - MILLI * waited;
+            story.receiver.handle_heard_until(came_after);
+            story.aged_beat(5, MILLI * 600).wait(MILLI);
+            assert_eq!(story.told().replace("gap1-4 ", ""), told, "{waited} ms");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::source::SourceName;
 use super::statistics::{Counts, LineStatistics};
 
 pub(super) use self::archive::is_of_archive;
+pub(super) use self::asking::RequestNumber;
 use self::asking::{ANSWER_TIME_MIN, Asking, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question};
 use self::baseline::Join;
 pub use self::baseline::Start;
@@ -58,6 +59,8 @@ pub(super) struct Surroundings<'a, M> {
     pub(super) subscribed: Option<Duration>,
     /// When a run was evicted last.
     pub(super) forgotten: Option<Duration>,
+    /// What is handed in came after that.
+    pub(super) came_after: Duration,
     pub(super) marks: Marks,
 }
 
@@ -131,7 +134,7 @@ pub(super) struct Line<M> {
     asking: Option<Box<Asking>>,
     answer_time: Nanos,
     /// The number of the last request.
-    request_number: u8,
+    request_number: RequestNumber,
     /// Within this time the source promised to be heard again.
     next: Option<Nanos>,
     /// The source's connections so far, 0 while unknown.
@@ -142,6 +145,9 @@ pub(super) struct Line<M> {
     pub(super) is_silent: bool,
     /// Whether no run of its source was evicted before it began.
     pub(super) is_never_forgotten: bool,
+    /// Whether an earlier run of its source was evicted for it and others: one that begins between
+    /// them may be that one.
+    pub(super) has_forgotten_runs: bool,
     end: Option<u64>,
     is_superseded: bool,
     /// Whether the source itself has answered for this run.
@@ -182,6 +188,7 @@ impl<M: Weight> Line<M> {
             heard: Nanos::new(now),
             is_silent: false,
             is_never_forgotten: true,
+            has_forgotten_runs: false,
             end: None,
             is_superseded: false,
             is_proven: false,
@@ -380,7 +387,7 @@ impl<M: Weight> Line<M> {
         &mut self,
         around: &mut Surroundings<'_, M>,
         heartbeat: &Heartbeat,
-        question: Option<u8>,
+        question: Option<RequestNumber>,
     ) -> bool {
         self.hear(around.now);
         if question.is_some() && heartbeat.lead < self.highest && self.is_only_announced() {

@@ -38,8 +38,7 @@ impl<M: Weight> Line<M> {
             return self.release(around);
         }
         let bytes = message.weight();
-        let is_full = self.hold_room(around) == 0
-            || self.held_bytes().saturating_add(bytes) > around.hold_bytes_max;
+        let is_full = self.is_hold_full(around, bytes);
         if is_full && self.join.is_some() {
             // The order cannot wait any longer for where it begins. What is released stops before
             // this message, whose number is missing until it is settled.
@@ -80,9 +79,8 @@ impl<M: Weight> Line<M> {
         is_repaired: bool,
     ) {
         let is_first = self.gaps.first().is_some_and(|gap| gap.from == seq);
-        let is_ordered = around.options.delivery == Delivery::Ordered;
-        if is_ordered && !is_first && self.hold_room(around) == 0 {
-            // Asked for again, for as long as anything that is new.
+        if !is_first && self.is_hold_full(around, message.weight()) {
+            // Nothing was won. Asked for again, for as long as anything that is new.
             self.gaps.put_back(seq, around.now);
             return self.bound_gaps(around);
         }
@@ -157,16 +155,10 @@ impl<M: Weight> Line<M> {
         self.held.as_ref().map_or(0, |held| held.bytes)
     }
 
-    /// How many more messages may be held.
-    fn hold_room(&self, around: &Surroundings<'_, M>) -> u64 {
-        let options = around.options;
-        if options.delivery != Delivery::Ordered {
-            return u64::MAX;
-        }
-        if self.held_bytes() >= around.hold_bytes_max {
-            return u64::from(self.held.is_none());
-        }
-        let room = options.hold_messages_max.saturating_sub(self.held_len());
-        u64::try_from(room).unwrap_or(u64::MAX)
+    /// Whether a message of so many bytes cannot be held.
+    fn is_hold_full(&self, around: &Surroundings<'_, M>, bytes: usize) -> bool {
+        around.options.delivery == Delivery::Ordered
+            && (self.held_len() >= around.options.hold_messages_max
+                || self.held_bytes().saturating_add(bytes) > around.hold_bytes_max)
     }
 }

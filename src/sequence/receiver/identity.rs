@@ -195,9 +195,11 @@ impl<M: Weight> Receiver<M> {
         let marks = previous.map_or(self.marks, |line| line.marks);
         let is_never_forgotten =
             previous.map_or_else(|| self.forgotten.is_none(), |line| line.is_never_forgotten);
+        let has_forgotten_runs = previous.is_some_and(|line| line.has_forgotten_runs);
         let previous = previous.map(Line::epoch);
         let mut line = Line::new(source.clone(), epoch, base, now);
         (line.marks, line.is_never_forgotten) = (marks, is_never_forgotten);
+        line.has_forgotten_runs = has_forgotten_runs;
         if self.options.is_shared {
             line.share();
         } else if self.options.assume_scope.is_some() {
@@ -239,6 +241,11 @@ impl<M: Weight> Receiver<M> {
             .max_by_key(|id| self.table.get(**id).map(weight));
         if let Some(earliest) = runs.iter().rev().find(|id| Some(*id) != kept) {
             self.evict_run(now, *earliest);
+            for id in runs {
+                if let Some((line, _)) = self.table.get_mut(id) {
+                    line.has_forgotten_runs = true;
+                }
+            }
         }
     }
 

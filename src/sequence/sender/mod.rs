@@ -73,9 +73,11 @@ pub struct SenderOptions {
     pub nonce: Option<u64>,
     /// When heartbeats are sent.
     pub heartbeat: HeartbeatOptions,
-    /// How long repairs are served after the close and after each request. Default 2 s.
+    /// How long repairs are served after the close, after each request and on each new connection.
+    /// Default 2 s.
     pub linger: Duration,
-    /// How long they are served after the close at most. Default 60 s.
+    /// How long they are served after the close at most, and a connection to say so on is waited
+    /// for. Default 60 s.
     pub linger_max: Duration,
     /// What the reply subject of a request must begin with. Default `_INBOX.`: a request names
     /// where the source publishes with its own permissions.
@@ -343,7 +345,13 @@ impl Sender {
         self.generation = self.generation.saturating_add(1);
         // A source that has ended says so again, instead of hello.
         match &mut self.closed {
-            Some(closed) => closed.end_due = now,
+            Some(closed) => {
+                closed.end_due = now;
+                // Whoever hears of it now may ask now.
+                let linger = now.saturating_add(self.options.linger);
+                let limit = closed.at.saturating_add(self.options.linger_max);
+                closed.until = linger.min(limit).max(closed.until);
+            }
             None => self.owes_hello = true,
         }
         self.rhythm.hurry(now);
@@ -415,7 +423,7 @@ impl Sender {
                 (closed.end_due < closed.until).then_some(closed.end_due)
             }
             Some(closed) if self.is_connected => Some(closed.end_due.min(closed.until)),
-            Some(closed) => Some(closed.until),
+            Some(closed) => Some(self.waits_until(closed)),
             None if !self.is_connected => None,
             None if self.holder.is_some() => Some(self.rhythm.due().min(self.holder_due)),
             None => Some(self.rhythm.due()),
@@ -427,8 +435,23 @@ impl Sender {
     pub fn is_finished(&self, now: Duration) -> bool {
         self.closed.is_some_and(|closed| {
             let has_announced = closed.ends >= ENDS_MIN || !self.is_connected;
-            now >= closed.until && has_announced && self.requests.is_empty()
+            now >= self.waits_until(closed) && has_announced && self.requests.is_empty()
         })
+    }
+
+    /// Returns true once a heartbeat has said that the source has ended.
+    #[must_use]
+    pub fn has_announced_end(&self) -> bool {
+        self.closed.is_some_and(|closed| closed.ends > 0)
+    }
+
+    /// How long a source that has ended waits for requests, and for a connection to say so on.
+    fn waits_until(&self, closed: Closed) -> Duration {
+        if self.is_connected || closed.ends >= ENDS_MIN {
+            return closed.until;
+        }
+        let longest = closed.at.saturating_add(self.options.linger_max);
+        closed.until.max(longest)
     }
 
     /// The source's name.

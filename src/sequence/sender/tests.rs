@@ -466,6 +466,41 @@ fn a_source_that_ended_without_a_connection_says_so_on_the_next() {
     assert_eq!(end.kind, HeartbeatKind::End);
 }
 
+/// Longer than it lingers: who hears of the end then may still ask.
+#[test]
+fn a_source_that_ended_in_a_long_outage_says_so_and_repairs_after_it() {
+    let mut sender = sender(9);
+    send(&mut sender, MILLI).unwrap();
+    sender.handle_disconnected();
+    sender.close(MILLI);
+    let long = MILLI * 30_000;
+    assert!(!sender.is_finished(long) && !sender.has_announced_end());
+    assert!(sender.poll_timeout().unwrap() > long);
+    sender.handle_connected(long);
+    let end = sender.poll_heartbeat(long).unwrap();
+    assert_eq!((end.kind, end.lead), (HeartbeatKind::End, 1));
+    assert!(sender.has_announced_end());
+    sender.handle_request(long + MILLI * 1_900, Some(b"_INBOX.r"), b"1");
+    assert_eq!(replies(&mut sender, long + MILLI * 1_900).len(), 2);
+    while let Some(due) = sender
+        .poll_timeout()
+        .filter(|due| !sender.is_finished(*due))
+    {
+        let _ = sender.poll_heartbeat(due);
+        assert!(due < long + MILLI * 4_000);
+    }
+}
+
+#[test]
+fn a_source_that_ended_without_a_connection_does_not_wait_for_one_for_ever() {
+    let mut sender = sender(9);
+    sender.handle_disconnected();
+    sender.close(MILLI);
+    let due = sender.poll_timeout().unwrap();
+    assert_eq!(due, MILLI * 60_001);
+    assert!(sender.is_finished(due) && !sender.has_announced_end());
+}
+
 #[test]
 fn answers_that_wait_for_room_at_the_end_of_the_linger_need_no_timer() {
     let mut sender = sender(9);
