@@ -11,13 +11,61 @@ use natseq::sequence::{
 use natseq::subject::Filter;
 
 use super::oracle::{Oracle, Tag};
+use super::shrink;
 
 const STEPS: u32 = 400;
 const MILLI: Duration = Duration::from_millis(1);
 /// The largest number of a stamp.
 const NUMBER_MAX: u64 = natseq::sequence::NUMBER_MAX;
 
-/// Runs a few hundred random inputs, then waits until nothing is undecided.
+/// One thing that arrives or happens, some time after the one before it.
+#[derive(Debug, Clone)]
+struct Step {
+    after: Duration,
+    input: Input,
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Message {
+        stamp: String,
+        tag: Tag,
+    },
+    Beat {
+        stamp: String,
+        beat: Heartbeat,
+    },
+    Answer {
+        line: u64,
+        stamp: String,
+        beat: Heartbeat,
+    },
+    WrongEpoch {
+        line: u64,
+        stamp: String,
+        beat: Heartbeat,
+    },
+    Repair {
+        line: u64,
+        stamp: String,
+        tag: Tag,
+    },
+    End {
+        line: u64,
+        end: RepairEnd,
+    },
+    Nobody {
+        line: u64,
+    },
+    Pause(Duration),
+    Dropped(u64),
+    Room,
+    Disconnected,
+    Connected,
+}
+
+/// Runs a few hundred random inputs, then waits until nothing is undecided. What breaks a promise
+/// is told as the shortest script that does.
 pub(super) fn run(seed: u64, delivery: Delivery) {
     let mut jitter = Jitter::new(seed ^ 0xbad);
     let mut options = ReceiverOptions::new(Filter::new("d.*").unwrap());
@@ -26,24 +74,38 @@ pub(super) fn run(seed: u64, delivery: Delivery) {
     if jitter.hits(0.3) {
         options.start = Start::Retained;
     }
+    options.archive = jitter.hits(0.3);
     options.sources_max = 4;
     options.gaps_max = 3;
     options.hold_messages_max = 3;
     options.hold_bytes_max = 64;
-    let mut receiver = Receiver::new(options, seed, Duration::ZERO);
-    if jitter.hits(0.5) {
+    let is_subscribed = jitter.hits(0.5);
+    let steps: Vec<Step> = (0..STEPS).map(|_| step(&mut jitter)).collect();
+    let play = |steps: &[Step]| play(seed, &options, is_subscribed, steps);
+    shrink::script(&steps, play, |script| {
+        eprintln!("the shortest script, subscribed: {is_subscribed}, {options:?}");
+        for Step { after, input } in script {
+            eprintln!("{after:?} later: {input:?}");
+        }
+    });
+}
+
+fn play(seed: u64, options: &ReceiverOptions, is_subscribed: bool, steps: &[Step]) {
+    let mut receiver = Receiver::new(options.clone(), seed, Duration::ZERO);
+    if is_subscribed {
         receiver.handle_subscribed(Duration::ZERO);
     }
     let mut account = Account {
-        delivery,
+        delivery: options.delivery,
         ..Account::default()
     };
     let mut now = Duration::ZERO;
-    for _ in 0..STEPS {
-        now += MILLI * u32::try_from(jitter.below(3) * jitter.below(200)).unwrap();
-        act(&mut receiver, &mut jitter, now);
+    for step in steps {
+        now += step.after;
+        act(&mut receiver, &step.input, now);
         rest(&mut receiver, &mut account, now);
     }
+    receiver.handle_room(now);
     receiver.handle_connected(now);
     for _ in 0..STEPS {
         now += MILLI * 100;
@@ -53,29 +115,34 @@ pub(super) fn run(seed: u64, delivery: Delivery) {
     assert!(receiver.statistics().count() <= 4, "the table is bounded");
 }
 
-/// One input.
-fn act(receiver: &mut Receiver<Tag>, jitter: &mut Jitter, now: Duration) {
+fn step(jitter: &mut Jitter) -> Step {
+    let after = MILLI * u32::try_from(jitter.below(3) * jitter.below(200)).unwrap();
     let source = format!("s{}", jitter.below(3));
     let epoch = 1 + jitter.below(3);
     let seq = number(jitter);
     let stamp = format!("{source}.{epoch}.{seq}");
     let tag = Tag::new(&source, epoch, seq);
-    let line = jitter.below(8) << 16 | jitter.below(3);
-    match jitter.below(12) {
-        0..5 => receiver.handle_message(now, Some(stamp.as_bytes()), tag),
-        5 | 6 => {
-            let heartbeat = heartbeat(jitter, seq);
-            receiver.handle_heartbeat(now, stamp.as_bytes(), &heartbeat);
+    let of_archive = u64::from(jitter.hits(0.1)) << 15;
+    let line = jitter.below(8) << 16 | of_archive | jitter.below(3);
+    let input = match jitter.below(24) {
+        0..10 => Input::Message { stamp, tag },
+        10..14 => {
+            let beat = heartbeat(jitter, seq);
+            Input::Beat { stamp, beat }
         }
-        7 => {
-            let heartbeat = heartbeat(jitter, seq);
-            receiver.handle_heartbeat_answer(now, line, stamp.as_bytes(), &heartbeat);
+        14 | 15 => {
+            let beat = heartbeat(jitter, seq);
+            Input::Answer { line, stamp, beat }
         }
-        8 => receiver.handle_repair(now, line, stamp.as_bytes(), tag),
-        9 => {
+        16 => {
+            let beat = heartbeat(jitter, seq);
+            Input::WrongEpoch { line, stamp, beat }
+        }
+        17 | 18 => Input::Repair { line, stamp, tag },
+        19 => {
             let (one, other) = (number(jitter).max(1), number(jitter).max(1));
             let gone = format!("{}-{}", one.min(other), one.max(other));
-            let code = [204, 404, 429, 400][usize::try_from(jitter.below(4)).unwrap()];
+            let code = [204, 404, 409, 429, 400][usize::try_from(jitter.below(5)).unwrap()];
             let lead = number(jitter);
             let end = RepairEnd::read(code, |name| match name {
                 "Seq" => Some(format!("x.1.{lead}")),
@@ -84,11 +151,43 @@ fn act(receiver: &mut Receiver<Tag>, jitter: &mut Jitter, now: Duration) {
                 _ => None,
             });
             let end = end.unwrap();
-            receiver.handle_repair_end(now, line, &end);
+            Input::End { line, end }
         }
-        10 => receiver.handle_no_responders(now, line),
-        _ if jitter.hits(0.5) => receiver.handle_disconnected(now),
-        _ => receiver.handle_connected(now),
+        20 | 21 => Input::Nobody { line },
+        22 => match jitter.below(3) {
+            0 => Input::Pause(after),
+            1 => Input::Dropped(1 + jitter.below(9)),
+            _ => Input::Room,
+        },
+        _ if jitter.hits(0.5) => Input::Disconnected,
+        _ => Input::Connected,
+    };
+    Step { after, input }
+}
+
+/// One input.
+fn act(receiver: &mut Receiver<Tag>, input: &Input, now: Duration) {
+    match input {
+        Input::Message { stamp, tag } => {
+            receiver.handle_message(now, Some(stamp.as_bytes()), *tag);
+        }
+        Input::Beat { stamp, beat } => receiver.handle_heartbeat(now, stamp.as_bytes(), beat),
+        Input::Answer { line, stamp, beat } => {
+            receiver.handle_heartbeat_answer(now, *line, stamp.as_bytes(), beat);
+        }
+        Input::WrongEpoch { line, stamp, beat } => {
+            receiver.handle_wrong_epoch(now, *line, stamp.as_bytes(), beat);
+        }
+        Input::Repair { line, stamp, tag } => {
+            receiver.handle_repair(now, *line, stamp.as_bytes(), *tag);
+        }
+        Input::End { line, end } => receiver.handle_repair_end(now, *line, end),
+        Input::Nobody { line } => receiver.handle_no_responders(now, *line),
+        Input::Pause(time) => receiver.handle_pause(now, *time),
+        Input::Dropped(count) => receiver.handle_dropped(now, *count),
+        Input::Room => receiver.handle_room(now),
+        Input::Disconnected => receiver.handle_disconnected(now),
+        Input::Connected => receiver.handle_connected(now),
     }
 }
 

@@ -42,6 +42,8 @@ use world::World;
 
 /// Seeds for each test unless the environment says otherwise.
 const SEEDS: u64 = 100;
+/// The same for runs that are told twice.
+const STORY_SEEDS: u64 = 3;
 /// The same for streams of ten thousand messages.
 const RECOVERY_SEEDS: u64 = 4;
 /// A run by hand says how far it is so often.
@@ -260,16 +262,19 @@ fn a_receiver_withstands_whatever_arrives() {
 /// I16: the machines are pure.
 #[test]
 fn the_same_seed_tells_the_same_story() {
-    for seed in 0..10 {
-        let story = || {
-            let mut world = World::new(seed, Plan::new(Group::Anything, seed), true);
-            world.run();
-            world.story().to_vec()
-        };
-        let one = story();
-        assert!(!one.is_empty(), "seed {seed}");
-        assert!(one == story(), "I16: seed {seed}");
-    }
+    run_some_seeds("the_same_seed", STORY_SEEDS, |seed| {
+        for group in Group::ALL {
+            let story = || {
+                let mut world = World::new(seed, Plan::new(*group, seed), true);
+                let end = shrink::attempt(&mut world).map_err(|panic| shrink::text(&*panic));
+                assert_eq!(end, Ok(()), "{group:?}");
+                world.story().to_vec()
+            };
+            let one = story();
+            assert!(!one.is_empty(), "{group:?}");
+            assert!(one == story(), "I16: {group:?}");
+        }
+    });
 }
 
 fn for_each_seed(test: &str, group: Group) {

@@ -59,6 +59,10 @@ pub(super) fn attempt_quietly(world: &mut World) -> Result<(), String> {
 
 /// Plays to the end.
 pub(super) fn attempt(world: &mut World) -> Result<(), Panic> {
+    catching(|| world.run())
+}
+
+fn catching(run: impl FnOnce()) -> Result<(), Panic> {
     QUIETER.call_once(|| {
         let hook = take_hook();
         set_hook(Box::new(move |panic| {
@@ -67,7 +71,7 @@ pub(super) fn attempt(world: &mut World) -> Result<(), Panic> {
             }
         }));
     });
-    catch_unwind(AssertUnwindSafe(|| world.run()))
+    catch_unwind(AssertUnwindSafe(run))
 }
 
 /// What a panic says.
@@ -85,6 +89,35 @@ pub(super) fn word(panic: &(dyn Any + Send)) -> String {
         .next()
         .unwrap_or_default()
         .to_owned()
+}
+
+/// Plays a script; of one that fails the shortest part that fails so is shown, and it fails.
+pub(super) fn script<S: Clone>(steps: &[S], play: impl Fn(&[S]), show: impl FnOnce(&[S])) {
+    let attempt = |steps: &[S]| catching(|| play(steps));
+    let Err(panic) = attempt(steps) else { return };
+    IS_QUIET.set(true);
+    let word_due = word(&*panic);
+    let fails = |steps: &[S]| attempt(steps).is_err_and(|panic| word(&*panic) == word_due);
+    let mut left = steps.to_vec();
+    let mut chunk = left.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        while at < left.len() {
+            let end = left.len().min(at + chunk);
+            let shorter = [&left[..at], &left[end..]].concat();
+            if fails(&shorter) {
+                left = shorter;
+            } else {
+                at = end;
+            }
+        }
+        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
+    }
+    let failure = attempt(&left).map_or_else(|panic| text(&*panic), |()| String::new());
+    IS_QUIET.set(false);
+    show(&left);
+    eprintln!("{failure}");
+    resume_unwind(panic)
 }
 
 /// Leaves out whatever can be left out, until nothing can.

@@ -34,6 +34,8 @@ pub(super) struct Archives {
     pub(super) was_last: bool,
     /// Until when one is to be asked what came behind the last number that we know of.
     probe_until: Option<Duration>,
+    /// How long that was at first.
+    probe_time: Duration,
     /// Times in a row that none listened.
     nobody: u32,
 }
@@ -45,8 +47,9 @@ impl Archives {
     }
 
     /// Nothing was asked for `pause`.
-    pub(super) fn handle_pause(&mut self, pause: Duration) {
-        let later = |until: Duration| until.saturating_add(pause);
+    pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
+        let latest = now.saturating_add(self.probe_time);
+        let later = |until: Duration| until.saturating_add(pause).min(latest);
         self.probe_until = self.probe_until.map(later);
     }
 }
@@ -192,8 +195,10 @@ impl<M: Weight> Line<M> {
     /// The source will tell no more what it has sent: an archive may know of later numbers.
     pub(in crate::sequence) fn probe_archive(&mut self, around: &Surroundings<'_, M>) {
         if around.options.asks_archives() && self.end.is_none() && self.coverage.has_claims() {
-            let until = around.now.saturating_add(around.options.gap_timeout);
-            self.asking_mut().archives.probe_until = Some(until);
+            let time = around.options.gap_timeout;
+            let archives = &mut self.asking_mut().archives;
+            archives.probe_until = Some(around.now.saturating_add(time));
+            archives.probe_time = time;
         }
     }
 

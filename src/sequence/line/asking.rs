@@ -115,7 +115,7 @@ impl Asking {
     /// While we were busy no answer was looked at.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.progress = self.progress.saturating_add(pause).min(now);
-        self.archives.handle_pause(pause);
+        self.archives.handle_pause(now, pause);
         if let Some(asked) = &mut self.asked {
             let patience = asked.due.saturating_sub(asked.at);
             asked.at = asked.at.saturating_add(pause).min(now);

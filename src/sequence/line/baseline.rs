@@ -43,9 +43,20 @@ pub enum Start {
 #[derive(Debug, Clone)]
 pub(super) struct Join {
     /// The base stays as it is when nothing is known by then; `None` to wait without asking.
-    pub(super) until: Option<Duration>,
+    until: Option<Duration>,
+    /// How long that was from the first contact.
+    patience: Duration,
     /// Numbers and times of the questions under way.
     asked: VecDeque<(RequestNumber, Duration)>,
+}
+
+impl Join {
+    /// The base was not asked for while nobody asked for anything.
+    pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
+        let latest = now.saturating_add(self.patience);
+        let later = |until: Duration| until.saturating_add(pause).min(latest);
+        self.until = self.until.map(later);
+    }
 }
 
 impl<M: Weight> Line<M> {
@@ -65,6 +76,7 @@ impl<M: Weight> Line<M> {
         };
         self.join = Some(Box::new(Join {
             until: (!detects).then(|| around.now.saturating_add(patience)),
+            patience,
             asked: VecDeque::new(),
         }));
         if !detects {

@@ -506,9 +506,8 @@ impl<M: Weight> Line<M> {
     /// Nobody asked for anything for `pause`.
     pub(super) fn handle_pause(&mut self, now: Duration, pause: Duration) {
         self.gaps.shift(pause, now);
-        // The base is learned by asking.
-        if let Some(until) = self.join.as_mut().and_then(|join| join.until.as_mut()) {
-            *until = until.saturating_add(pause);
+        if let Some(join) = &mut self.join {
+            join.handle_pause(now, pause);
         }
         if let Some(asking) = &mut self.asking
             && !Defect::AgingOutage.is_planted()
