@@ -308,16 +308,17 @@ impl Driver {
             return Poll::Pending;
         };
         let number = link.number();
-        let now = self.shared.clock.now();
         match ready!(link.poll_open(cx))? {
             Opened::Already => {}
             Opened::Socket => {
+                let now = self.shared.clock.now();
                 self.shared.with_both(|core, outbox| {
                     core.session.handle_connected(number, now, outbox);
                 });
                 return Poll::Ready(Ok(()));
             }
             Opened::Tls => {
+                let now = self.shared.clock.now();
                 self.shared.with_both(|core, outbox| {
                     core.session.handle_tls_started(number, now, outbox);
                 });
@@ -327,7 +328,7 @@ impl Driver {
         let is_writing = self.writing == Some(number);
         loop {
             // A server that is not heard because we do not listen is not given up.
-            if self.shared.is_blocked(number, now) {
+            if self.shared.is_blocked(number) {
                 link.write(cx, &self.shared, is_writing);
                 // Who has to make room may be waiting for what is to be written.
                 return link
@@ -356,12 +357,12 @@ impl Driver {
             let Some(due) = due else {
                 return Poll::Pending;
             };
-            if due <= self.shared.clock.now() {
-                return Poll::Ready(());
-            }
-            let due = self.shared.clock.instant(due);
-            if self.timer.deadline() > due || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(due);
+            let due_at = self.shared.clock.instant(due);
+            if self.timer.deadline() > due_at || self.timer.is_elapsed() {
+                if due <= self.shared.clock.now() {
+                    return Poll::Ready(());
+                }
+                self.timer.as_mut().reset(due_at);
             }
             ready!(self.timer.as_mut().poll(cx));
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::decimal;
 use crate::session::{Refusal, RefusalKind, Slots};
 use crate::wire::Message;
 
@@ -18,6 +19,9 @@ use super::mailbox::{EndReason, Mailbox};
 
 /// What a request that has one answer waits for.
 pub(super) type Answer = Result<Message, Error>;
+
+/// A dot and a key.
+const KEY_BYTES_MAX: usize = 21;
 
 #[derive(Debug)]
 pub(super) struct PendingRequests {
@@ -64,9 +68,13 @@ impl PendingRequests {
         fails_at_disconnect: bool,
         sink: Sink,
     ) -> Option<(u64, String)> {
-        let inbox = self.inbox.clone()?;
+        let inbox = self.inbox.as_ref()?;
+        let mut reply = Vec::with_capacity(inbox.len().saturating_add(KEY_BYTES_MAX));
+        reply.extend_from_slice(inbox.as_bytes());
         let key = self.add(subject, fails_at_disconnect, None, sink)?;
-        Some((key, format!("{inbox}.{key}")))
+        reply.push(b'.');
+        decimal::write(&mut reply, key);
+        Some((key, String::from_utf8(reply).ok()?))
     }
 
     /// Adds a request whose answers come to `own_inbox`; returns its key. `None` when 2^32 requests
@@ -125,7 +133,7 @@ impl PendingRequests {
     fn key(&self, subject: &[u8]) -> Option<u64> {
         let inbox = self.inbox.as_ref()?.as_bytes();
         let token = subject.strip_prefix(inbox)?.strip_prefix(b".")?;
-        let key = std::str::from_utf8(token).ok()?.parse().ok()?;
+        let key = decimal::read(token)?;
         let pending = self.table.get(key)?;
         pending.own_inbox.is_none().then_some(key)
     }

@@ -131,6 +131,12 @@ impl<'a, P: ToPayload> Publication<'a, P> {
         Ok(self)
     }
 
+    /// Names an inbox of ours for answers.
+    pub(super) const fn inbox(mut self, inbox: &'a str) -> Self {
+        self.reply = Some(SubjectRef::trusted(inbox));
+        self
+    }
+
     /// Adds headers.
     #[must_use]
     pub const fn headers(mut self, headers: &'a Headers) -> Self {

@@ -1,6 +1,7 @@
 //! Asking: one answer, with options.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,7 +189,7 @@ impl Requester {
         let due = shared.clock.now().saturating_add(self.options.timeout);
         let replies = Replies::new(source, self.ending.clone(), due, shared.clock);
         let sending = async {
-            let publication = publication.reply(replies.reply())?;
+            let publication = publication.inbox(replies.reply());
             client.send(publication).await
         };
         match tokio::time::timeout(self.options.timeout, sending).await {
@@ -223,7 +224,7 @@ async fn ask<P: ToPayload>(
 ) -> Result<Message, Error> {
     let subject = publication.subject;
     tracing::trace!(subject = subject.as_str(), "request");
-    let asking = async {
+    let asking = pin!(async {
         if options.fails_at_disconnect && !client.is_connected() {
             return Err(Error::new(ErrorKind::Disconnected));
         }
@@ -236,9 +237,9 @@ async fn ask<P: ToPayload>(
         let (key, reply) =
             shared.open_request(subject.as_str(), options.fails_at_disconnect, sink)?;
         let _request = Request { shared, key };
-        client.send(publication.reply(&reply)?).await?;
+        client.send(publication.inbox(&reply)).await?;
         answer.await.map_err(|_| Error::new(ErrorKind::Closed))?
-    };
+    });
     let answer = match tokio::time::timeout(options.timeout, asking).await {
         Ok(answer) => answer.and_then(answered),
         Err(_) => Err(Error::new(ErrorKind::Timeout)),
@@ -259,7 +260,7 @@ async fn ask_alone<P: ToPayload>(
     let (mut answers, key, reply) = open_own(client, subject, options, Some(1))?;
     let shared = client.shared();
     let _request = Request { shared, key };
-    client.send(publication.reply(&reply)?).await?;
+    client.send(publication.inbox(&reply)).await?;
     match answers.next().await {
         Some(answer) => Ok(answer),
         None => Err(match answers.mailbox().reason() {

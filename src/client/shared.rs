@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
@@ -244,8 +243,12 @@ impl Shared {
 
     /// Returns true when the link is not to be read until a subscriber has made room. It is not silent
     /// then, but not listened to.
-    pub(super) fn is_blocked(&self, link: u64, now: Duration) -> bool {
+    pub(super) fn is_blocked(&self, link: u64) -> bool {
         let mut core = self.core();
+        if !core.is_blocked() {
+            return false;
+        }
+        let now = self.clock.now();
         // A handshake goes on: no message can come with it.
         let is_blocked = core.session.is_receiving(link) && core.stays_blocked(now);
         if is_blocked {
