@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::session::{Event, Outbox, Refused, Route, Session, Slots};
 use crate::wire::Message;
 
+use super::events::EventSender;
 use super::mailbox::{EndReason, EpisodeEnd, Mailbox};
 use super::pending::PendingRequests;
 
@@ -40,7 +41,7 @@ pub(super) struct Core {
     pings: BTreeMap<u64, watch::Sender<Option<Duration>>>,
     /// Tells whoever drains that a mailbox may be over.
     emptied: Arc<Notify>,
-    events: broadcast::Sender<Event>,
+    events: EventSender,
     blocked: Option<Blocked>,
     totals: Totals,
 }
@@ -88,11 +89,7 @@ struct Sharer {
 }
 
 impl Core {
-    pub(super) const fn new(
-        session: Session,
-        events: broadcast::Sender<Event>,
-        emptied: Arc<Notify>,
-    ) -> Self {
+    pub(super) const fn new(session: Session, events: EventSender, emptied: Arc<Notify>) -> Self {
         Self {
             session,
             mailboxes: Slots::new(0),
@@ -443,7 +440,7 @@ impl Core {
 }
 
 /// Tells an event to whoever listens, and to the log.
-pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
+pub(super) fn tell(events: &EventSender, event: Event) {
     match &event {
         Event::Disconnected { .. }
         | Event::ServerError { .. }
@@ -466,11 +463,10 @@ pub(super) fn tell(events: &broadcast::Sender<Event>, event: Event) {
         | Event::Draining { .. }
         | Event::Drained { .. } => tracing::debug!(?event),
     }
-    // Without a reader of events nobody is told, by their own choice.
-    let _ = events.send(event);
+    events.send(event);
 }
 
-pub(super) fn tell_over(events: &broadcast::Sender<Event>, over: Option<EpisodeEnd>) {
+pub(super) fn tell_over(events: &EventSender, over: Option<EpisodeEnd>) {
     if let Some(over) = over {
         let event = Event::SlowConsumerOver {
             filter: over.episode.filter,

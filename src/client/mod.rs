@@ -16,6 +16,7 @@ mod core;
 mod drain;
 mod driver;
 mod error;
+mod events;
 mod inbox;
 mod link;
 mod mailbox;

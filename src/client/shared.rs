@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::session::{DrainStage, Event, Outbox, Session, WriteBatch};
 use crate::subject::{Filter, QueueGroup};
@@ -17,14 +17,12 @@ use crate::wire::encode::Publish;
 use super::clock::Clock;
 use super::core::{Core, Pong, REPLIES, tell};
 use super::error::{Error, ErrorKind};
+use super::events::EventSender;
 use super::mailbox::{Mailbox, Policy};
 use super::new_inbox;
 use super::options::ConnectOptions;
 use super::pending::Sink;
 use super::sequenced::Common;
-
-/// Events that may wait for each reader of them; a reader that is further behind is told so.
-const EVENTS_MAX: usize = 1_024;
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub(super) struct Shared {
     outbox: Mutex<OutboxCell>,
     /// Wakes publishers when the outbox has room again.
     pub(super) room: Notify,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: EventSender,
     pub(super) link: watch::Sender<Link>,
     payload_bytes_max: AtomicUsize,
     has_headers: AtomicBool,
@@ -95,7 +93,7 @@ pub(super) struct Subscribed {
 impl Shared {
     pub(super) fn new(options: ConnectOptions, session: Session, clock: Clock) -> Self {
         let outbox = Outbox::new(options.outbox);
-        let events = broadcast::Sender::new(EVENTS_MAX);
+        let events = EventSender::default();
         let emptied = Arc::new(Notify::new());
         let policy = Arc::new(Policy {
             limits: options.mailbox,
