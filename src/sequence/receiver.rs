@@ -521,6 +521,10 @@ impl<M: Weight> Receiver<M> {
         {
             return self.events.push_back(Event::Message { message, origin });
         }
+        let line = self.table.get(id);
+        if line.is_some_and(|line| line.refuses(arrived)) {
+            self.follow_again(now, id);
+        }
         let is_taken = self.with(now, id, |line, around| {
             line.handle_message(around, arrived, message)
         });

@@ -397,6 +397,26 @@ fn a_run_that_gave_way_is_owed_its_end_and_not_what_it_sends_beside_the_later_on
 }
 
 #[test]
+fn a_run_that_gave_way_is_followed_again_when_the_later_one_is_silent() {
+    let mut story = Story::new(Delivery::Immediate);
+    story.hello().data(&[1]);
+    story.heartbeat(8, HeartbeatKind::Hello, 0, "d.x", None);
+    story.data_of(8, &[1]).prove(8, None).told();
+    story.data(&[2]).wait(MILLI * 999).data(&[3]);
+    assert_eq!(story.told(), "conflict7x1", "it may still be there");
+    story.wait(MILLI).data(&[4]).data(&[5]);
+    assert_eq!(story.told(), "gap2-3 4 5");
+    let mut asked = core::iter::from_fn(|| story.request());
+    assert!(asked.any(|asked| asked == "2-3"));
+    story.repair(0, &[2, 3]);
+    assert_eq!(story.told(), "r2 r3", "what was refused is won back");
+    story.heartbeat(8, HeartbeatKind::Beat, 1, "d.x", None);
+    story.data(&[6]);
+    assert_eq!(story.told(), "conflict7x2", "the later one is back");
+    assert_eq!(story.receiver.conflicts(), 3);
+}
+
+#[test]
 fn a_clock_that_was_set_back_silences_a_source_for_a_second_only() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 2]);

@@ -133,6 +133,8 @@ pub(super) struct Oracle {
     /// Runs that were not listened to: the lowest first number, the last number, when, and whether
     /// that was a message.
     refused: BTreeMap<Run, (u64, u64, Duration, bool)>,
+    /// The message that came last, where its run had given way.
+    refused_news: Option<(Run, u64)>,
     pub(super) luck: Luck,
     /// When numbers were first said to be missing.
     pub(super) first_gap: Option<Duration>,
@@ -205,6 +207,7 @@ impl Oracle {
             graves: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             refused: BTreeMap::new(),
+            refused_news: None,
             luck: Luck::default(),
             first_gap: None,
             gaps: 0,
@@ -233,6 +236,7 @@ impl Oracle {
         if account.is_superseded && seq > account.known {
             // An archive may have what nobody announced.
             self.conflicts.entry(run.source).or_default().0 += u64::from(!is_repair);
+            self.refused_news = Some((run, seq)).filter(|_| !is_repair);
             return false;
         }
         account.known = account.known.max(seq);
@@ -353,15 +357,28 @@ impl Oracle {
         self.runs.insert(run, account);
     }
 
-    /// I13: a run with a lower epoch begins only when those above it are silent.
-    fn step_back(&mut self, now: Duration, run: Run, fact: Fact) {
-        let Some((first, last, at, is_data)) = self.refused.remove(&run) else {
+    /// I13: a run that has given way goes on only when those above it are silent.
+    pub(super) fn follow_again(&mut self, now: Duration, highest: impl Fn(Run) -> u64) {
+        let Some((run, seq)) = self.refused_news.take() else {
             return;
         };
-        assert_eq!(at, now, "I13: {run:?} begins without a word");
-        // This one was no conflict after all.
+        if highest(run) < seq {
+            return;
+        }
+        // This was no conflict after all.
         self.conflicts.entry(run.source).or_default().0 -= 1;
-        self.begin(run, first, fact);
+        self.silence_above(now, run);
+        let is_proven = self.account(run).is_proven;
+        let account = self.account(run);
+        (account.is_superseded, account.known) = (false, seq);
+        account.arrived.insert(seq);
+        if is_proven {
+            self.prove(run);
+        }
+    }
+
+    /// Those above a run that takes their place were silent for long enough.
+    fn silence_above(&mut self, now: Duration, run: Run) {
         let above = |other: &Run| other.source == run.source && other.epoch > run.epoch;
         for (other, account) in &mut self.runs {
             if above(other) {
@@ -372,6 +389,18 @@ impl Oracle {
                 account.is_superseded = true;
             }
         }
+    }
+
+    /// I13: a run with a lower epoch begins only when those above it are silent.
+    fn step_back(&mut self, now: Duration, run: Run, fact: Fact) {
+        let Some((first, last, at, is_data)) = self.refused.remove(&run) else {
+            return;
+        };
+        assert_eq!(at, now, "I13: {run:?} begins without a word");
+        // This one was no conflict after all.
+        self.conflicts.entry(run.source).or_default().0 -= 1;
+        self.begin(run, first, fact);
+        self.silence_above(now, run);
         let account = self.account(run);
         (account.known, account.heard) = (last.max(first - 1), now);
         if is_data {

@@ -333,6 +333,13 @@ impl World {
             Some(line) => to.receiver.handle_repair(now, line, stamp, tag),
             None => to.receiver.handle_message(now, Some(stamp), tag),
         }
+        let receiver = &to.receiver;
+        let line_of = |run: Run| {
+            let mut lines = receiver.statistics();
+            lines.find(|line| Run::new(line.source.as_str(), line.epoch) == run)
+        };
+        let highest = |run: Run| line_of(run).map_or(0, |line| line.highest);
+        to.oracle.follow_again(now, highest);
         let is_copy = to.copies(tag.run).0 > before;
         assert!(
             !(is_new && is_copy && unclaimed == 0),

@@ -7,7 +7,7 @@ use crate::sequence::nanos::Nanos;
 use crate::sequence::receiver::{Delivery, Weight};
 
 use super::asking::{NOBODY_PAUSE, Question};
-use super::{Line, Surroundings};
+use super::{Arrived, Line, Surroundings};
 
 /// Silence after which another run may take the place, in promises of the source.
 const QUIET_PROMISES: u32 = 3;
@@ -47,6 +47,12 @@ impl<M: Weight> Line<M> {
 
     pub(in crate::sequence) const fn is_superseded(&self) -> bool {
         self.is_superseded
+    }
+
+    /// Whether this is news of a run that has given way, and whose last number nobody has told.
+    pub(in crate::sequence) const fn refuses(&self, arrived: &Arrived) -> bool {
+        let is_news = arrived.seq > self.highest && !arrived.is_repaired;
+        self.is_superseded && self.end.is_none() && is_news
     }
 
     /// Something came after the end that was announced: not by the source.

@@ -292,6 +292,23 @@ impl<M: Weight> Receiver<M> {
         }
     }
 
+    /// A run that has given way goes on sending: it is followed again when those above it are silent.
+    pub(super) fn follow_again(&mut self, now: Duration, id: LineId) {
+        let line = self.table.get(id);
+        let latest = line.and_then(|line| self.table.latest(line.source()));
+        let runs = latest.into_iter().flat_map(|id| self.table.down_from(id));
+        let above: Vec<LineId> = runs.take_while(|other| *other != id).collect();
+        let holds = |id: &LineId| self.table.get(*id).is_some_and(|line| line.holds(now, now));
+        if above.is_empty() || above.iter().any(holds) {
+            return;
+        }
+        for id in above {
+            self.with(now, id, |line, around| line.supersede(around, None));
+        }
+        self.with(now, id, Line::come_back);
+        self.succeed(now, id, None);
+    }
+
     /// Something new of a run that should have ended is dropped.
     pub(super) fn conflict(&mut self, now: Duration, source: SourceName, epoch: u64) {
         self.contests.dropped = self.contests.dropped.saturating_add(1);
