@@ -44,6 +44,10 @@ pub enum Defect {
     EarlyEnd,
     /// Gaps have no bound.
     NoGapBound,
+    /// What waits for the order has no bound.
+    NoHoldBound,
+    /// What is retained has no bound.
+    NoRetentionBound,
     /// A member of a queue group claims what others got.
     GroupClaims,
     /// A filtered subscription claims what it did not ask for.
@@ -107,6 +111,8 @@ mod planted {
             Self::EarlyRelease,
             Self::EarlyEnd,
             Self::NoGapBound,
+            Self::NoHoldBound,
+            Self::NoRetentionBound,
             Self::GroupClaims,
             Self::FilterClaims,
             Self::DetectorAsks,

@@ -43,6 +43,7 @@ pub(super) enum Group {
     ClockSteps,
     Evictions,
     Archive,
+    Successors,
 }
 
 impl Group {
@@ -73,6 +74,7 @@ impl Group {
         Self::ClockSteps,
         Self::Evictions,
         Self::Archive,
+        Self::Successors,
     ];
 }
 
@@ -112,6 +114,7 @@ impl Plan {
             Group::Overflow => plan.be_busy(&mut jitter),
             Group::Claims => plan.claim(&mut jitter),
             Group::Archive => plan.archive(&mut jitter),
+            Group::Successors => plan.succeed(&mut jitter),
         }
         plan
     }
@@ -333,7 +336,6 @@ impl Plan {
 
     fn forge(&mut self, jitter: &mut Jitter) {
         self.restart(1, false);
-        self.repair();
         for _ in 0..=jitter.below(3) {
             let more = if jitter.hits(0.5) {
                 1 + jitter.below(100)
@@ -479,6 +481,19 @@ impl Plan {
         self.linger = SECOND * 60;
         // So often something is won back that nothing times out by chance.
         self.link.loss = self.link.loss.clamp(0.3, 0.35);
+    }
+
+    /// Each run answers for those before it, too: they are over, or linger.
+    fn succeed(&mut self, jitter: &mut Jitter) {
+        self.restart(2 + jitter.below(2), jitter.hits(0.5));
+        for source in &mut self.sources {
+            source.answers_earlier = true;
+            source.rest = millis(jitter, 0, 4_000);
+        }
+        if jitter.hits(0.3) {
+            self.cut(jitter);
+        }
+        self.link.loss = self.link.loss.min(0.3);
     }
 
     /// A source begins anew with an epoch that is smaller.

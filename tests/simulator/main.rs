@@ -243,7 +243,19 @@ fn every_planted_defect_is_caught() {
     defects::run();
 }
 
-/// I2: what only a forger says is never lost.
+/// I5: a run that lingers is asked on, and one that is over is given up.
+#[test]
+fn a_later_run_answers_for_the_earlier_ones() {
+    let refusals = AtomicU64::new(0);
+    run_each_seed("answers_for_the_earlier", |seed| {
+        let world = shrink::play(seed, Plan::new(Group::Successors, seed));
+        refusals.fetch_add(world.refusals(), Ordering::Relaxed);
+    });
+    let is_one = number_of("NATSEQ_SIM_SEED").is_some();
+    assert!(is_one || refusals.into_inner() > 0, "nobody is told so");
+}
+
+/// I2: what only a forger says is never lost, but to whoever cannot ask.
 #[test]
 fn forged_heartbeats_make_no_false_loss() {
     for_each_seed("forged_heartbeats", Group::Forgers);

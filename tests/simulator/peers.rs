@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use natseq::sequence::{
     Carrier, ControlSubjects, Dressed, Heartbeat, Outgoing, Prior, Receiver, ReceiverOptions,
-    RepairEnd, Reply, ReplyBody, RetentionLimits, STAMP_HEADER, SendError, Sender, SenderOptions,
-    SourceName, Stamp, Wardrobe, wrap, wrapped_len,
+    RepairEnd, Reply, ReplyBody, ReplyStatus, RetentionLimits, STAMP_HEADER, SendError, Sender,
+    SenderOptions, SourceName, Stamp, Wardrobe, wrap, wrapped_len,
 };
 use natseq::subject::{Filter, SubjectRef};
 use natseq::wire::HeaderBlock;
@@ -112,6 +112,11 @@ pub(super) enum Body {
         line: u64,
         end: RepairEnd,
     },
+    Over {
+        line: u64,
+        stamp: Vec<u8>,
+        heartbeat: Heartbeat,
+    },
     Nobody {
         line: u64,
     },
@@ -150,6 +155,14 @@ impl fmt::Display for Body {
                 write!(out, "answer for {line}: {stamp}, {heartbeat:?}")
             }
             Self::End { line, end } => write!(out, "end for {line}: {end:?}"),
+            Self::Over {
+                line,
+                stamp,
+                heartbeat,
+            } => {
+                let stamp = stamp.escape_ascii();
+                write!(out, "over, says {stamp} to {line}: {heartbeat:?}")
+            }
             Self::Nobody { line } => write!(out, "nobody listens to {line}"),
         }
     }
@@ -446,6 +459,11 @@ pub(super) fn read_reply(reply: Reply, carrier: Carrier) -> (usize, Body) {
     };
     let stamp = header("Seq").unwrap();
     let body = match (reply.status, reply.body) {
+        (Some(ReplyStatus::WrongEpoch), ReplyBody::Heartbeat(heartbeat)) => Body::Over {
+            line,
+            stamp,
+            heartbeat,
+        },
         (Some(status), _) => {
             let end = RepairEnd::read(status.code(), header).unwrap();
             Body::End { line, end }

@@ -51,6 +51,8 @@ pub(super) struct SourcePlan {
     pub(super) epoch: u64,
     /// Whether it claims its name, and what for when somebody holds it.
     pub(super) claims: Option<NamePolicy>,
+    /// Whether it answers requests for earlier runs of its name.
+    pub(super) answers_earlier: bool,
     /// Whether the clock steps back between runs, and with it the epoch.
     pub(super) steps_back: bool,
     pub(super) subjects: &'static [&'static str],
@@ -216,6 +218,7 @@ pub(super) fn source(jitter: &mut Jitter, name: usize) -> SourcePlan {
         begins_at: Duration::ZERO,
         epoch: 1_000,
         claims: None,
+        answers_earlier: false,
         steps_back: false,
         subjects: &SUBJECTS[..1],
         scope: "d.x",

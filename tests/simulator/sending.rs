@@ -57,6 +57,9 @@ impl World {
             self.post(index, receiver, body);
         }
         let sender = &self.sources[index].runs[run].sender;
+        let kept = sender.lead() + 1 - sender.trail();
+        let kept_max = self.plan.retained_max as u64;
+        assert!(kept <= kept_max, "I11: {kept} are retained");
         let due = sender.poll_timeout();
         let is_later = sender.is_finished(self.now) || due.is_none_or(|due| due > self.now);
         assert!(

@@ -10,7 +10,7 @@ use super::archive::Archive;
 use super::expenses::Expenses;
 use super::link::{Fate, Link, Path};
 use super::names::Notices;
-use super::oracle::{Run, Tag};
+use super::oracle::{Run, TAG_BYTES, Tag};
 use super::peers::{Body, Packet, Source, Subscriber, Truth, run_of};
 use super::plan::{EVERYTHING, Flood, Forgery, Plan, Victim};
 
@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) expenses: Option<Expenses>,
     pub(super) notices: Notices,
     pub(super) archive: Archive,
+    /// How often a run was told to be over.
+    refusals: u64,
     /// What was said, when somebody wants to know.
     trace: Option<Vec<String>>,
 }
@@ -67,6 +69,7 @@ impl World {
             expenses: plan.limits.map(Expenses::new),
             notices: Notices::default(),
             archive: Archive::new(),
+            refusals: 0,
             now: Duration::ZERO,
             link: Link::new(plan.link.clone(), jitter.next_u64()),
             sources,
@@ -113,6 +116,11 @@ impl World {
     /// What was said, if that was asked for.
     pub(super) fn story(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// How often a run was told to be over.
+    pub(super) const fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Numbers that receivers were owed.
@@ -168,6 +176,7 @@ impl World {
     pub(super) fn drain(&mut self, index: usize) {
         let (now, truth) = (self.now, Truth(&self.sources));
         let to = &mut self.receivers[index];
+        let mut released: BTreeMap<Run, usize> = BTreeMap::new();
         while let Some(event) = to.receiver.poll_event() {
             if let Some(trace) = &mut self.trace {
                 trace.push(format!("{now:?} receiver {index}: {event:?}"));
@@ -176,9 +185,20 @@ impl World {
                 let run = Run::new(source.as_str(), *epoch);
                 to.asked.retain(|_, asked| *asked != run);
             }
+            if let Event::Message { message, .. } = &event {
+                *released.entry(message.run).or_default() += 1;
+            }
             to.oracle.hear(now, event, truth);
         }
         to.oracle.check(&to.receiver);
+        // All but one of those that come at once were held.
+        let bytes_max = self.plan.bounds.map_or(usize::MAX, |of| of.hold_bytes_max);
+        let held_max = to.plan.hold_messages_max.min(bytes_max / TAG_BYTES);
+        let most = released.values().max();
+        assert!(
+            most.is_none_or(|most| *most <= held_max + 1),
+            "I11: {most:?} at once, {held_max} may be held"
+        );
     }
 
     pub(super) fn ask(&mut self, index: usize) {
@@ -312,12 +332,29 @@ impl World {
                 to.receiver.handle_repair_end(now, line, &end);
                 self.learn_from_archive(index, line);
             }
+            Body::Over {
+                line,
+                stamp,
+                heartbeat,
+            } => {
+                let run = run_of(&stamp);
+                let fact = Truth(&self.sources).fact(run);
+                if to.asked.contains_key(&line) {
+                    to.oracle
+                        .expect_heartbeat(now, run, &heartbeat, false, fact);
+                }
+                to.receiver
+                    .handle_wrong_epoch(now, line, &stamp, &heartbeat);
+                self.refusals += 1;
+            }
             Body::Nobody { line } => to.receiver.handle_no_responders(now, line),
             Body::Request { .. } => unreachable!("the source has it"),
         }
         let bad = self.receivers[index].receiver.bad_stamps();
-        // Answers for a run that was forgotten meanwhile are of no use.
-        let is_good = bad == 0 || self.plan.bounds.is_some();
+        // Answers for a run that was forgotten meanwhile are of no use, and who only detects counts
+        // what is too far ahead.
+        let may_be_bad = self.plan.bounds.is_some() || !self.plan.forgeries.is_empty();
+        let is_good = bad == 0 || may_be_bad;
         assert!(is_good, "every stamp is good");
         self.drain(index);
     }
@@ -351,15 +388,20 @@ impl World {
         let now = self.now;
         let of = &mut self.sources[source];
         let is_up = of.is_up;
-        let mut runs = of.runs.iter_mut();
-        let run = runs.find(|run| run.sender.epoch() == epoch);
-        match run.filter(|run| is_up && !run.is_gone(now)) {
-            Some(run) => {
-                let reply = format!("_INBOX.{index}.{line}");
-                let reply = Some(reply.as_bytes());
+        let reply = format!("_INBOX.{index}.{line}");
+        let reply = Some(reply.as_bytes());
+        let mut is_heard = false;
+        for run in of.runs.iter_mut().filter(|run| is_up && !run.is_gone(now)) {
+            if run.sender.epoch() == epoch {
                 run.sender.handle_request(now, reply, text);
+                is_heard = true;
+            } else if of.plan.answers_earlier {
+                run.sender.handle_stray_request(epoch, reply);
+                is_heard = true;
             }
-            None => self.post(source, index, Body::Nobody { line }),
+        }
+        if !is_heard {
+            self.post(source, index, Body::Nobody { line });
         }
     }
 
