@@ -53,6 +53,8 @@ pub(super) struct Link {
     urgent_at: usize,
     batch: WriteBatch,
     is_flushed: bool,
+    /// Whether others have their turn before more is taken from the outbox.
+    is_gathering: bool,
     failure: Option<Failure>,
 }
 
@@ -94,6 +96,7 @@ impl Link {
             urgent_at: 0,
             batch: WriteBatch::default(),
             is_flushed: true,
+            is_gathering: false,
             failure: None,
         }
     }
@@ -183,7 +186,16 @@ impl Link {
                 self.is_flushed = false;
                 continue;
             }
-            if !is_writing || !shared.outbox().outbox.take(&mut self.batch) {
+            if !is_writing {
+                break;
+            }
+            // Those who were answered together ask again together: one write will do for all of them.
+            self.is_gathering = !self.is_gathering && shared.has_more_to_come();
+            if self.is_gathering {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !shared.outbox().outbox.take(&mut self.batch) {
                 break;
             }
             shared.room.notify_waiters();
@@ -286,6 +298,7 @@ impl Link {
             && self.failure.is_none()
             && self.batch.is_finished()
             && self.urgent.is_empty()
+            && !self.is_gathering
     }
 }
 

@@ -255,6 +255,12 @@ impl Shared {
         is_blocked
     }
 
+    /// Whether something waits to be written, and others who ask are about to add to it.
+    pub(super) fn has_more_to_come(&self) -> bool {
+        let is_waiting = self.outbox().outbox.can_take();
+        is_waiting && self.core().requests.len() > 1
+    }
+
     /// Lets the driver look whether it can go on.
     pub(super) fn wake_driver(&self) {
         self.with_outbox(|_| ());
