@@ -20,7 +20,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("session", &["wire", "subject", "jitter", "secret"]),
     (
         "client",
-        &["session", "sequence", "wire", "subject", "jitter"],
+        &[
+            "session", "sequence", "wire", "subject", "jitter", "decimal",
+        ],
     ),
     ("jetstream", &["client", "sequence", "wire", "subject"]),
     ("broker", &["wire", "subject", "jitter", "secret"]),
