@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
+use bytes::Bytes;
 use natseq::broker::{Broker, BrokerOptions};
 use natseq::client::connect;
 use natseq::sequence::{Receiver, ReceiverOptions, Sender, SenderOptions, SourceName, Weight};
@@ -54,6 +55,19 @@ async fn published_messages_are_not_allocated() {
     let taken = allocations(&|| client.try_publish("d.x", b"0123456789abcdef").unwrap());
     assert_eq!(taken, 0, "plain");
     client.flush().await.unwrap();
+
+    let large = Bytes::from(vec![b'x'; 32_768]);
+    let mut taken = 0;
+    for _ in 0..4 {
+        let region = Region::new(ALLOCATOR);
+        // Fewer than the outbox has room for.
+        for _ in 0..16 {
+            client.publish("d.x", &large).await.unwrap();
+        }
+        taken = region.change().allocations + region.change().reallocations;
+        client.flush().await.unwrap();
+    }
+    assert_eq!(taken, 0, "by reference");
 
     let publisher = client.sequenced_publisher("d.x").unwrap().start().unwrap();
     let stamped = || {

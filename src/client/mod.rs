@@ -112,10 +112,9 @@ impl Client {
         subject: impl ToSubject,
         payload: impl ToPayload,
     ) -> Result<(), Error> {
-        let publication = Publication::new(&subject, payload)?;
-        match self.offer(&publication) {
-            Some(outcome) => outcome,
-            None => Box::pin(self.wait_and_send(publication.into_shared())).await,
+        match self.offer(Publication::new(&subject, payload)?) {
+            Ok(outcome) => outcome,
+            Err(waiting) => Box::pin(self.wait_and_send(waiting)).await,
         }
     }
 
@@ -138,32 +137,42 @@ impl Client {
     ///
     /// As [`Client::publish`], and [`ErrorKind::HeadersUnsupported`].
     pub async fn send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
-        match self.offer(&publication) {
-            Some(outcome) => outcome,
-            None => Box::pin(self.wait_and_send(publication.into_shared())).await,
+        match self.offer(publication) {
+            Ok(outcome) => outcome,
+            Err(waiting) => Box::pin(self.wait_and_send(waiting)).await,
         }
     }
 
-    /// Queues a message by copying it, unless it is large or there is no room.
+    /// Queues a message, a large one by reference, or gives it back when there is no room.
     #[inline]
-    fn offer<P: ToPayload>(&self, publication: &Publication<'_, P>) -> Option<Result<(), Error>> {
+    fn offer<'a, P: ToPayload>(
+        &self,
+        publication: Publication<'a, P>,
+    ) -> Result<Result<(), Error>, Publication<'a, Bytes>> {
         if publication.is_large() {
-            return None;
+            let publication = publication.into_shared();
+            return match self.append_shared(&publication) {
+                Err(error) if error.is_outbox_full() => Err(publication),
+                outcome => Ok(outcome),
+            };
         }
         match self.shared().append(&publication.frame(), None) {
-            Err(error) if error.is_outbox_full() => None,
-            outcome => Some(outcome),
+            Err(error) if error.is_outbox_full() => Err(publication.into_shared()),
+            outcome => Ok(outcome),
         }
+    }
+
+    fn append_shared(&self, publication: &Publication<'_, Bytes>) -> Result<(), Error> {
+        let large = publication.is_large().then_some(&publication.payload);
+        self.shared().append(&publication.frame(), large)
     }
 
     async fn wait_and_send(&self, publication: Publication<'_, Bytes>) -> Result<(), Error> {
-        let shared = self.shared();
-        let large = publication.is_large().then_some(&publication.payload);
         loop {
-            let has_room = shared.room.notified();
+            let has_room = self.shared().room.notified();
             tokio::pin!(has_room);
             has_room.as_mut().enable();
-            match shared.append(&publication.frame(), large) {
+            match self.append_shared(&publication) {
                 Err(error) if error.is_outbox_full() => has_room.await,
                 outcome => return outcome,
             }
@@ -176,12 +185,10 @@ impl Client {
     ///
     /// As [`Client::try_publish`], and [`ErrorKind::HeadersUnsupported`].
     pub fn try_send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
-        let shared = self.shared();
-        if !publication.is_large() {
-            return shared.append(&publication.frame(), None);
+        if publication.is_large() {
+            return self.append_shared(&publication.into_shared());
         }
-        let publication = publication.into_shared();
-        shared.append(&publication.frame(), Some(&publication.payload))
+        self.shared().append(&publication.frame(), None)
     }
 
     /// Leaves the connection and dials anew at once, another server first if the pool has one.
