@@ -82,8 +82,12 @@ fn every_order_of_more_events_keeps_the_promises() {
         explore(Small {
             messages: 2,
             restarts: 1,
-            ticks: 1,
             copies: 1,
+            ..smallest
+        });
+        explore(Small {
+            messages: 3,
+            restarts: 1,
             ..smallest
         });
         explore(Small {
