@@ -150,6 +150,10 @@ impl Client {
         publication: Publication<'a, P>,
     ) -> Result<Result<(), Error>, Publication<'a, Bytes>> {
         if publication.is_large() {
+            // What is refused is not copied.
+            if let Err(error) = self.shared().check(&publication.frame()) {
+                return Ok(Err(error));
+            }
             let publication = publication.into_shared();
             return match self.append_shared(&publication) {
                 Err(error) if error.is_outbox_full() => Err(publication),
@@ -186,6 +190,7 @@ impl Client {
     /// As [`Client::try_publish`], and [`ErrorKind::HeadersUnsupported`].
     pub fn try_send<P: ToPayload>(&self, publication: Publication<'_, P>) -> Result<(), Error> {
         if publication.is_large() {
+            self.shared().check(&publication.frame())?;
             return self.append_shared(&publication.into_shared());
         }
         self.shared().append(&publication.frame(), None)

@@ -116,12 +116,23 @@ impl Gaps {
 
     /// The message of a missing number came and could not be held: its time begins anew.
     pub(super) fn put_back(&mut self, seq: u64, now: Duration) {
-        let gap = self.gap_of(seq);
-        let gap = gap.filter(|gap| gap.gone_due.is_none() && gap.handed.is_none());
-        if let Some(start) = gap.map(|gap| gap.from) {
-            self.cut(start, seq, seq);
-            self.open_local(seq, now);
+        let gap = self.gap_of(seq).filter(|gap| gap.gone_due.is_none());
+        let Some(gap) = gap.copied() else {
+            return;
+        };
+        self.cut(gap.from, seq, seq);
+        if gap.handed.is_none() {
+            return self.open_local(seq, now);
         }
+        let missing = self.0.get_or_insert_default();
+        missing.numbers = missing.numbers.saturating_add(1);
+        let one = Gap {
+            from: seq,
+            to: seq,
+            born: now,
+            ..gap
+        };
+        missing.by_start.insert(seq, one);
     }
 
     /// Takes `from` to `to` out of the gap that begins at `start`.

@@ -32,7 +32,7 @@ const EVICTED_PART: usize = 16;
 /// After a reconnect only sources that were heard within this time are asked where they are.
 const RECENT_TIME: Duration = Duration::from_secs(30);
 /// The lowest bits of [`Request::line`] tell the requests of a line apart.
-const REQUEST_BITS: u32 = 16;
+pub(super) const REQUEST_BITS: u32 = 16;
 /// Without heartbeats a source has so much longer before it is called silent.
 const DEAF_PATIENCE: Duration = Duration::from_secs(3);
 /// Then one after another: a thousand in a second.

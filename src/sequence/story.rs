@@ -24,7 +24,7 @@ pub(super) struct Story {
     pub(super) receiver: Receiver<u64>,
     pub(super) now: Duration,
     /// The last request for messages.
-    asked: u64,
+    pub(super) asked: u64,
 }
 
 impl Story {

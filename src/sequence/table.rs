@@ -11,6 +11,7 @@ use crate::jitter::Jitter;
 
 use super::line::Line;
 use super::nanos::Nanos;
+use super::receiver::REQUEST_BITS;
 use super::receiver::Weight;
 use super::source::SourceName;
 
@@ -21,8 +22,8 @@ pub(super) type LineId = u64;
 const BLOCK_LEN: usize = 1_024;
 /// No place.
 const NOWHERE: u32 = u32::MAX;
-/// Turns of a place; ids leave a byte for the numbers of requests.
-const TURN_MAX: u32 = (1 << 24) - 1;
+/// Turns of a place; ids leave room for the numbers of requests.
+const TURN_MAX: u32 = (1 << (u32::BITS - REQUEST_BITS)) - 1;
 
 #[derive(Debug, Clone)]
 pub(super) struct Table<M> {
@@ -389,6 +390,16 @@ mod tests {
 
     fn line(source: &str, epoch: u64) -> Line<u64> {
         Line::new(SourceName::new(source).unwrap(), epoch, 1, Duration::ZERO)
+    }
+
+    #[test]
+    fn ids_leave_room_for_the_numbers_of_requests_however_often_a_place_is_taken() {
+        let mut table = Table::new(7);
+        for epoch in 0..=2 * u64::from(TURN_MAX) {
+            let id = table.insert(line("a", epoch));
+            assert_eq!(id << REQUEST_BITS >> REQUEST_BITS, id);
+            table.remove(id).unwrap();
+        }
     }
 
     /// Against a plain map, with names that come and go.

@@ -6,6 +6,9 @@
 /// Bits of a key that hold the index; the generation stands above them.
 const INDEX_BITS: u32 = 32;
 
+/// Generations of a slot: keys of 63 bits have the 19 digits that are read of a number.
+const GENERATION_MAX: u32 = u32::MAX >> 1;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
@@ -80,7 +83,8 @@ impl<T> Slots<T> {
         let entry = slot.entry.take()?;
         self.len = self.len.saturating_sub(1);
         // A slot whose generations are used up is retired rather than reused.
-        if let Some(next) = slot.generation.checked_add(1) {
+        let next = slot.generation.saturating_add(1);
+        if next <= GENERATION_MAX {
             slot.generation = next;
             self.free.push(u32::try_from(index).ok()?);
         }
@@ -164,6 +168,20 @@ mod tests {
         assert_eq!(slots.get(second), Some(&'b'));
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.keys(), vec![second]);
+    }
+
+    #[test]
+    fn keys_are_short_enough_to_be_read_and_a_used_up_slot_is_left() {
+        let mut slots = Slots::new(1);
+        slots.insert('a').unwrap();
+        slots.slots[0].generation = GENERATION_MAX;
+        let last = slots.keys()[0];
+        assert_eq!(
+            crate::decimal::read(last.to_string().as_bytes()),
+            Some(last)
+        );
+        assert_eq!(slots.remove(last), Some('a'));
+        assert_eq!(slots.insert('b'), Some(2), "in another slot");
     }
 
     #[test]

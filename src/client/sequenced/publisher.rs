@@ -53,7 +53,7 @@ pub struct ClosedSource {
     /// Counts of the run.
     pub statistics: SenderStatistics,
     /// Whether the end was said. Without a connection it is said on the next, which is waited for
-    /// for 60 s.
+    /// for 60 s; a client that was closed says nothing more.
     pub is_announced: bool,
 }
 

@@ -116,7 +116,11 @@ impl Service {
             let sender = &self.lane.state().sender;
             if !sender.has_announced_end() {
                 let (source, epoch) = (sender.source().as_str(), sender.epoch());
-                tracing::warn!(source, epoch, "end of a source not said: no connection");
+                tracing::warn!(
+                    source,
+                    epoch,
+                    "end of a source not said: its client is closed or not connected"
+                );
             }
         }
         // Whoever waits for the end sees it, whether there was time for the linger or not.

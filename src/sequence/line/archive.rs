@@ -11,6 +11,7 @@ use super::asking::{NOBODY_MAX, NOBODY_PAUSE, RequestNumber};
 use super::{Line, Surroundings};
 use crate::sequence::event::{Cause, LossReason};
 use crate::sequence::gaps::{Gap, Handed};
+use crate::sequence::ranges::Ranges;
 use crate::sequence::receiver::Weight;
 use crate::sequence::repair::RepairEnd;
 use crate::sequence::sender::ReplyStatus;
@@ -109,9 +110,12 @@ impl<M: Weight> Line<M> {
     ) {
         let now = around.now;
         let asking = self.asking_mut();
-        let Some(asked) = asking.asked.take_if(|asked| asked.number == number) else {
+        let asked = asking.asked.take_if(|asked| asked.number == number);
+        if asked.is_none() && asking.lateness(now, number).is_none() {
             return;
-        };
+        }
+        // A late answer says what the archive has as well.
+        let ranges = asked.map_or_else(Ranges::new, |asked| asked.ranges);
         asking.archives.nobody = 0;
         if matches!(end.status, ReplyStatus::SlowDown | ReplyStatus::BadRequest) {
             let retry = end.retry.max(LATE_PAUSE);
@@ -124,14 +128,9 @@ impl<M: Weight> Line<M> {
             self.give_up_archive(around, from, to);
         }
         let is_all_said = !end.has_more && end.retry.is_zero();
-        if is_all_said
-            && asked
-                .ranges
-                .iter()
-                .any(|(from, to)| self.gaps.touches(from, to))
-        {
+        if is_all_said && ranges.iter().any(|(from, to)| self.gaps.touches(from, to)) {
             // It may be on its way into the archive, or from the source.
-            for (from, to) in asked.ranges.iter() {
+            for (from, to) in ranges.iter() {
                 self.gaps.take_back(from, to);
             }
             self.asking_mut().ask_after = now.saturating_add(LATE_PAUSE);

@@ -48,8 +48,8 @@ const QUESTION_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The same while numbers are missing: they are asked for only once the scope is known.
 pub(super) const QUESTION_PAUSE_MISSING: Duration = Duration::from_millis(200);
 
-/// Tells the requests of a line apart; see [`is_of_archive`]. Used again after 32,767 others, which
-/// takes eight minutes at least: no answer is as late.
+/// Tells the requests of a line apart; see [`is_of_archive`]. Used again after 32,767 others: no answer
+/// is as late.
 pub(in crate::sequence) type RequestNumber = u16;
 
 /// What matters while something is missing or to be learned.
@@ -127,7 +127,7 @@ impl Asking {
     }
 
     /// How long the answer to a request took that was no longer waited for.
-    fn lateness(&mut self, now: Duration, number: RequestNumber) -> Option<Duration> {
+    pub(super) fn lateness(&mut self, now: Duration, number: RequestNumber) -> Option<Duration> {
         let at = self.unanswered.iter().position(|(of, _)| *of == number)?;
         let (_, at) = self.unanswered.remove(at)?;
         Some(now.saturating_sub(at))
@@ -265,6 +265,9 @@ impl<M: Weight> Line<M> {
         around: &mut Surroundings<'_, M>,
         number: RequestNumber,
     ) {
+        if let Some(took) = self.asking_mut().lateness(around.now, number) {
+            self.answer_time = Nanos::new(answer_time(took));
+        }
         let is_quiet = around.now >= self.heard().saturating_add(DISOWNED_TIME);
         let Asking { asked, nobody, .. } = self.asking_mut();
         let is_asked = |asked: &&mut Asked| asked.number == number && !asked.is_disowned;
@@ -533,6 +536,7 @@ fn digits(number: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
+    use std::collections::VecDeque;
 
     use crate::sequence::story::{MILLI, Story};
     use crate::sequence::{Delivery, HeartbeatKind, Prior};
@@ -658,6 +662,34 @@ mod tests {
         let took = story.now - began;
         assert!((SECOND * 2..SECOND * 3).contains(&took), "{took:?}");
         assert!((4..12).contains(&refusals), "{refusals}");
+    }
+
+    #[test]
+    fn a_path_slower_than_we_are_patient_keeps_no_disowned_run_alive() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 3]).told();
+        let (mut answers, mut requests) = (VecDeque::new(), 0);
+        let told = loop {
+            while let Some(asked) = story.request() {
+                if asked == "2" {
+                    requests += 1;
+                    answers.push_back((story.now + MILLI * 80, story.asked));
+                }
+            }
+            while let Some((_, asked)) =
+                answers.pop_front_if(|answer: &mut (Duration, u64)| answer.0 <= story.now)
+            {
+                let latest = core::mem::replace(&mut story.asked, asked);
+                story.wrong_epoch(8).asked = latest;
+            }
+            let told = story.told();
+            if told.contains("lost") {
+                break told;
+            }
+            story.wait(MILLI * 5);
+        };
+        assert_eq!(told, "lost2-2:source_gone");
+        assert!(requests < 40, "{requests}");
     }
 
     /// The later run's word is the faster one every time, and twice the only one.

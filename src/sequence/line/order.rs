@@ -80,9 +80,12 @@ impl<M: Weight> Line<M> {
     ) {
         let is_first = self.gaps.first().is_some_and(|gap| gap.from == seq);
         if !is_first && self.is_hold_full(around, message.weight()) {
-            // Nothing was won. Asked for again, for as long as anything that is new.
-            self.gaps.put_back(seq, around.now);
-            return self.bound_gaps(around);
+            // Nothing was won. Asked for again, for as long as anything that is new, but never at the
+            // price of another gap: one may become three.
+            if self.gaps.len().saturating_add(2) <= around.gaps_max {
+                self.gaps.put_back(seq, around.now);
+            }
+            return;
         }
         let born = self.gaps.gap_of(seq).map(|gap| gap.born);
         self.asking_mut().win(around.now);

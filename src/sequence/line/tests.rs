@@ -81,6 +81,20 @@ fn what_comes_and_finds_no_room_is_not_lost_with_the_number_that_it_waits_for() 
 }
 
 #[test]
+fn what_comes_and_finds_no_room_costs_no_other_gap() {
+    let mut story = Story::with(Delivery::Ordered, |options| {
+        options.hold_messages_max = 1;
+        options.gaps_max = 2;
+    });
+    story.hello().data(&[10]);
+    assert_eq!(story.request().as_deref(), Some("1-9"));
+    story.repair(0, &[3, 5, 7]);
+    assert_eq!(story.told(), "epoch7 gap1-9");
+    story.repair(0, &(1..10).collect::<Vec<_>>());
+    assert_eq!((story.line().delivered, story.line().lost), (10, 0));
+}
+
+#[test]
 fn time_in_which_nobody_asked_does_not_age_a_gap() {
     let mut story = Story::new(Delivery::Immediate);
     story.hello().data(&[1, 3]);
