@@ -164,6 +164,8 @@ struct Account {
     partial_since: Option<u64>,
     arrived: BTreeSet<u64>,
     suspected: BTreeSet<u64>,
+    /// What had been made up; repairs that were asked for before that are of no use.
+    withdrawn: Vec<(u64, u64)>,
     outcomes: BTreeMap<u64, Outcome>,
     delivered: u64,
     repaired: u64,
@@ -258,7 +260,9 @@ impl Oracle {
             let is_wrong = self.is_patient && is_missed && !self.is_lied_to;
             assert!(!is_wrong, "I1: {seq} of {run:?} is not lost, only late");
         }
-        is_first && outcome.is_none()
+        let mut withdrawn = account.withdrawn.iter();
+        let is_late = is_repair && withdrawn.any(|(from, to)| (*from..=*to).contains(&seq));
+        is_first && outcome.is_none() && !is_late
     }
 
     /// A heartbeat is about to be handed over.
@@ -541,6 +545,7 @@ impl Oracle {
                 assert!(self.is_lied_to, "I2: {from}-{to} of {run:?} was announced");
                 let account = self.account(run);
                 account.suspected.retain(|seq| !(from..=to).contains(seq));
+                account.withdrawn.push((from, to));
             }
             Event::Conflict {
                 source,

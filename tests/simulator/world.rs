@@ -123,13 +123,18 @@ impl World {
         self.refusals
     }
 
-    /// Numbers that receivers were owed.
+    /// Numbers that receivers were owed, and not what was only announced.
     pub(super) fn owed(&self) -> u64 {
         let lines = self
             .receivers
             .iter()
             .flat_map(|to| to.receiver.statistics());
-        lines.map(|line| line.highest + 1 - line.base).sum()
+        let owed = lines.map(|line| {
+            let run = Run::new(line.source.as_str(), line.epoch);
+            let last = line.highest.min(Truth(&self.sources).fact(run).taken);
+            (last + 1).saturating_sub(line.base)
+        });
+        owed.sum()
     }
 
     /// What a receiver counts, the gaps that it found and the ranges that it asked for.

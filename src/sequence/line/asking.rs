@@ -337,7 +337,8 @@ impl<M: Weight> Line<M> {
         if is_of_archive(number) {
             return self.handle_no_archive(around, number);
         }
-        let has_gaps = !self.gaps.is_empty();
+        // Where the run begins for us stays a question for as long as patience lasts.
+        let wants_answer = !self.gaps.is_empty() || self.is_joining();
         let asking = self.asking_mut();
         asking.nobody = asking.nobody.saturating_add(1);
         let answered = asking.asked.take_if(|asked| !is_of_archive(asked.number));
@@ -345,9 +346,8 @@ impl<M: Weight> Line<M> {
             // The source may be between two connections; whether it is gone, time will tell.
             asking.ask_after = around.now.saturating_add(NOBODY_PAUSE);
             self.ask_archive_meanwhile(around);
-        } else if asking.nobody >= NOBODY_MAX && !has_gaps {
+        } else if asking.nobody >= NOBODY_MAX && !wants_answer {
             asking.question = None;
-            self.fix_base(around, self.base);
         }
         self.tell_end(around);
     }
