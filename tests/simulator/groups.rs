@@ -448,7 +448,9 @@ impl Plan {
         for (source, index) in self.sources.iter_mut().zip(0..) {
             let policies = [NamePolicy::Takeover, NamePolicy::Refuse];
             source.claims = Some(policies[number(jitter, 2)]);
-            source.epoch = [1_000, 2_000 * index + jitter.below(4_000)][usize::from(!is_tie)];
+            // No two are the same by chance: they are microseconds.
+            let epoch = 3 * (2_000 * index + jitter.below(4_000)) + index;
+            source.epoch = [1_000, epoch][usize::from(!is_tie)];
             source.begins_at = millis(jitter, 0, [600, 2][usize::from(is_tie)]);
             (source.runs, source.messages) = (1, 60);
         }
