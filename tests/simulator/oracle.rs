@@ -286,11 +286,11 @@ impl Oracle {
             return;
         };
         (account.heard, account.next) = (now, heartbeat.next);
+        account.is_superseded &= is_answer || is_end || !is_latest;
         if is_end || !account.is_superseded {
             account.known = account.known.max(heartbeat.lead);
         }
         account.is_end_known |= is_end;
-        account.is_superseded &= is_answer || is_end || !is_latest;
         account.prior = heartbeat.prior.or(account.prior);
         if is_answer || account.is_proven || asks_nothing && account.delivered > 0 {
             self.prove(run);
