@@ -176,10 +176,7 @@ mod tests {
         slots.insert('a').unwrap();
         slots.slots[0].generation = GENERATION_MAX;
         let last = slots.keys()[0];
-        assert_eq!(
-            crate::decimal::read(last.to_string().as_bytes()),
-            Some(last)
-        );
+        assert_eq!(last.to_string().len(), 19);
         assert_eq!(slots.remove(last), Some('a'));
         assert_eq!(slots.insert('b'), Some(2), "in another slot");
     }
