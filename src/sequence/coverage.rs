@@ -13,7 +13,8 @@ pub enum Coverage {
     /// None: the subscription shares its messages with the others of a queue group.
     Group,
     /// None yet: the scope is not known. What is missing is asked for once it is, and otherwise
-    /// counted as unverifiable after the gap timeout.
+    /// counted as unverifiable after the gap timeout; but what came, and found no room to wait for
+    /// its order, is reported lost then.
     #[default]
     Unverified,
 }

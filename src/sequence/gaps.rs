@@ -29,8 +29,9 @@ pub(super) struct Gap {
     pub(super) born: Duration,
     /// The source no longer has it; late bytes may still bring it until then.
     pub(super) gone_due: Option<Duration>,
-    /// Its messages came, and there was no room to hold them.
-    is_local: bool,
+    /// Its messages came, and there was no room to hold them: they are owed to us whatever the
+    /// source's scope is.
+    pub(super) is_local: bool,
     pub(super) cause: Cause,
     /// Why an archive is asked for it, not the source.
     pub(super) handed: Option<Handed>,
@@ -130,6 +131,7 @@ impl Gaps {
             from: seq,
             to: seq,
             born: now,
+            is_local: true,
             ..gap
         };
         missing.by_start.insert(seq, one);
@@ -217,9 +219,22 @@ impl Gaps {
         }
     }
 
-    /// Forgets everything; returns how many numbers that were.
-    pub(super) fn clear(&mut self) -> u64 {
-        self.0.take().map_or(0, |missing| missing.numbers)
+    /// Forgets everything but what came here; returns how many numbers that were.
+    pub(super) fn forget_unseen(&mut self) -> u64 {
+        let Some(missing) = &mut self.0 else {
+            return 0;
+        };
+        missing.by_start.retain(|_, gap| gap.is_local);
+        let kept = missing.by_start.values();
+        let kept = kept.fold(0_u64, |sum, gap| {
+            sum.saturating_add(width(gap.from, gap.to))
+        });
+        let forgotten = missing.numbers.saturating_sub(kept);
+        missing.numbers = kept;
+        if missing.by_start.is_empty() {
+            self.0 = None;
+        }
+        forgotten
     }
 
     /// The time without a connection, which ends now, does not count.
@@ -370,9 +385,13 @@ mod tests {
         assert!(gaps.touches(5, 8) && !gaps.touches(5, 7));
         assert_eq!(gaps.within(4, 100), [(3, 4, 4), (8, 8, 9)]);
         assert_eq!(
-            (gaps.width_before(9), gaps.clear(), gaps.numbers()),
+            (gaps.width_before(9), gaps.forget_unseen(), gaps.numbers()),
             (2, 4, 0)
         );
+        gaps.open(3, 9, MILLI, MILLI, Cause::Unknown);
+        gaps.put_back(5, MILLI);
+        assert_eq!((gaps.forget_unseen(), ranges(&gaps)), (6, vec![(5, 5)]));
+        assert_eq!(gaps.numbers(), 1, "what came stays");
     }
 
     #[test]

@@ -262,7 +262,6 @@ impl Plan {
         for receiver in &mut self.receivers {
             receiver.filter = ["d.x", "d.y", "*.x", "d.*", "d.>"][number(jitter, 5)];
             receiver.is_shared = jitter.hits(0.2);
-            receiver.hold_messages_max = 1_000;
         }
         if jitter.hits(0.5) {
             (self.link.loss, self.link.duplication) = (0.0, 0.0);

@@ -2,7 +2,7 @@
 
 use crate::sequence::coverage::Coverage;
 use crate::sequence::defect::Defect;
-use crate::sequence::event::{Cause, Event};
+use crate::sequence::event::{Cause, Event, LossReason};
 use crate::sequence::heartbeat::Heartbeat;
 use crate::sequence::receiver::{Delivery, Weight};
 
@@ -135,15 +135,21 @@ impl<M: Weight> Line<M> {
         }
     }
 
-    /// Forgets the gaps of a source whose scope stays unknown, and says so once.
-    pub(super) fn give_up_unverified(&mut self, around: &mut Surroundings<'_, M>) {
+    /// Forgets the gaps of a source whose scope stays unknown, and says so once. What came and found
+    /// no room is lost: nobody was asked for it.
+    pub(super) fn give_up_unverified(
+        &mut self,
+        around: &mut Surroundings<'_, M>,
+        reason: LossReason,
+    ) {
         self.change_coverage(around, Coverage::Unverified);
         self.give_up_claims(around);
+        self.lose(around, 0, u64::MAX, reason);
     }
 
     /// Forgets the gaps without a claim: they may not have been meant for this subscription.
     pub(super) fn give_up_claims(&mut self, around: &mut Surroundings<'_, M>) {
-        let given_up = self.gaps.clear();
+        let given_up = self.gaps.forget_unseen();
         if given_up > 0 {
             let counts = self.counts_mut();
             counts.unverifiable = counts.unverifiable.saturating_add(given_up);
@@ -268,6 +274,48 @@ mod tests {
         assert_eq!(story.told(), "5", "said once");
         story.beat(HeartbeatKind::Beat, 5).data(&[7]);
         assert_eq!(story.told(), "strict gap6-6");
+    }
+
+    /// Of an order that waits for 2 and has room for one more.
+    fn crowded() -> Story {
+        let mut story = Story::with(Delivery::Ordered, |options| options.hold_messages_max = 1);
+        story.data(&[1, 3, 4, 6]);
+        assert_eq!(story.told(), "epoch7 1", "3 is held, 4 and 6 have no room");
+        story
+    }
+
+    #[test]
+    fn what_came_and_found_no_room_is_owed_though_only_a_part_is_seen() {
+        let mut story = crowded();
+        story.heartbeat(7, HeartbeatKind::Beat, 6, ">", None);
+        assert_eq!(story.told(), "3 partial");
+        let line = story.line();
+        assert_eq!((line.undecided, line.unverifiable), (2, 2));
+        while story.request().is_some_and(|asked| asked != "4,6") {}
+        story.repair(0, &[4, 6]).end(0, "");
+        assert_eq!(story.told(), "r4 r6");
+        story.chained(8, 6);
+        assert_eq!(story.told(), "8");
+
+        let mut story = crowded();
+        story.heartbeat(7, HeartbeatKind::Beat, 6, ">", None);
+        story.wait(MILLI * 5_001);
+        let told = story.told();
+        assert_eq!(told, "3 partial lost4-4:timeout lost6-6:timeout silent");
+    }
+
+    #[test]
+    fn what_came_and_found_no_room_is_lost_where_the_scope_stays_unknown() {
+        let mut story = crowded();
+        story.wait(MILLI * 5_001);
+        let told = story.told();
+        assert_eq!(told, "unverified 3 lost4-4:timeout lost6-6:timeout");
+        let line = story.line();
+        assert!(line.is_balanced() && line.unverifiable == 2, "{line:?}");
+
+        let mut story = crowded();
+        story.receiver.finish(story.now);
+        assert_eq!(story.told(), "lost4-4:closed lost6-6:closed unverified 3");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::jitter::Jitter;
 use super::coverage::Coverage;
 use super::defect::Defect;
 use super::event::{Cause, Event, LossReason, Origin};
-use super::gaps::Gaps;
+use super::gaps::{Gap, Gaps};
 use super::heartbeat::{Heartbeat, Prior};
 use super::nanos::Nanos;
 use super::ranges::width;
@@ -477,7 +477,7 @@ impl<M: Weight> Line<M> {
                     _ => self.lose(around, from, to, reason),
                 }
             } else if now >= deadline {
-                self.give_up_unverified(around);
+                self.give_up_unverified(around, LossReason::Timeout);
             } else {
                 break;
             }
@@ -497,7 +497,7 @@ impl<M: Weight> Line<M> {
         self.fix_base(around, self.base);
         self.lose(around, 0, u64::MAX, LossReason::Closed);
         if !self.gaps.is_empty() {
-            self.give_up_unverified(around);
+            self.give_up_unverified(around, LossReason::Closed);
         }
         self.asking = None;
         self.tell_end(around);
@@ -643,19 +643,19 @@ impl<M: Weight> Line<M> {
             if self.coverage.has_claims() {
                 self.lose(around, from, to, LossReason::Overflow);
             } else {
-                self.give_up_unverified(around);
+                self.give_up_unverified(around, LossReason::Overflow);
             }
         }
     }
 
-    /// Reports the missing numbers from `from` to `to` as lost.
+    /// Reports the missing numbers from `from` to `to` as lost, as far as they are known to be owed.
     fn lose(&mut self, around: &mut Surroundings<'_, M>, from: u64, to: u64, reason: LossReason) {
-        if !self.coverage.has_claims() {
-            return;
-        }
         for (start, lost_from, lost_to) in self.gaps.within(from, to) {
             let gap = self.gaps.gap_of(start);
-            let cause = gap.map_or(Cause::Unknown, |gap| gap.cause);
+            let is_owed = |gap: &&Gap| self.coverage.has_claims() || gap.is_local;
+            let Some(&Gap { cause, .. }) = gap.filter(is_owed) else {
+                continue;
+            };
             self.gaps.cut(start, lost_from, lost_to);
             let width = width(lost_from, lost_to);
             self.counts_mut().lose(around.now, width, reason, cause);
