@@ -19,7 +19,7 @@ pub(super) use super::options::{Delivery, ReceiverOptions, Weight};
 use super::ranges::Ranges;
 use super::repair::RepairEnd;
 use super::source::SourceName;
-use super::stamp::Stamp;
+use super::stamp::{Parts, Stamp};
 use super::statistics::LineStatistics;
 use super::table::{LineId, Table};
 
@@ -186,7 +186,7 @@ impl<M: Weight> Receiver<M> {
             };
             return self.take(now, line, &arrived, message);
         }
-        let Some(stamp) = Stamp::parse(text).filter(|stamp| stamp.seq > 0) else {
+        let Some(stamp) = Parts::parse(text).filter(|stamp| stamp.seq > 0) else {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return self.events.push_back(Event::Unsequenced { message });
         };
@@ -209,7 +209,7 @@ impl<M: Weight> Receiver<M> {
 
     /// Takes a heartbeat; `stamp` is the value of its `Seq` header.
     pub fn handle_heartbeat(&mut self, now: Duration, stamp: &[u8], heartbeat: &Heartbeat) {
-        let Some(stamp) = Stamp::parse(stamp) else {
+        let Some(stamp) = Parts::parse(stamp) else {
             self.bad_stamps = self.bad_stamps.saturating_add(1);
             return;
         };

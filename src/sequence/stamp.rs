@@ -28,16 +28,14 @@ impl<'a> Stamp<'a> {
     /// Reads a stamp; `None` for anything that is not one.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        let (name, rest) = name_before_dot(text)?;
-        let (epoch, rest) = leading_number(rest)?;
-        let (seq, rest) = leading_number(rest.strip_prefix(b".")?)?;
-        let prev = match rest {
-            [] => None,
-            [b'.', digits @ ..] => Some(number(digits)?),
-            [..] => return None,
-        };
+        let Parts {
+            name,
+            epoch,
+            seq,
+            prev,
+        } = Parts::parse(text)?;
         let source = core::str::from_utf8(name).ok()?;
-        (epoch > 0).then_some(Self {
+        Some(Self {
             source,
             epoch,
             seq,
@@ -59,24 +57,6 @@ impl<'a> Stamp<'a> {
         Some((number(seq)?, Some(number(prev.get(1..)?)?)))
     }
 
-    /// The source's name, whose text was checked.
-    #[inline]
-    pub(super) fn source_name(&self) -> SourceName {
-        SourceName::of(self.source.as_bytes())
-    }
-
-    /// The length of `source.epoch.`.
-    pub(super) fn prefix_len(&self) -> usize {
-        let digits = self
-            .epoch
-            .checked_ilog10()
-            .map_or(1, |power| power.saturating_add(1));
-        self.source
-            .len()
-            .saturating_add(digits as usize)
-            .saturating_add(2)
-    }
-
     /// Writes `source.epoch.`, with which every stamp of that run begins.
     pub(super) fn write_prefix(out: &mut Vec<u8>, source: &SourceName, epoch: u64) {
         out.extend_from_slice(source.as_str().as_bytes());
@@ -86,11 +66,59 @@ impl<'a> Stamp<'a> {
     }
 }
 
+/// A [`Stamp`] whose name stays bytes: to look a source up takes no text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    name: &'a [u8],
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
+    pub(super) prev: Option<u64>,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads a stamp; `None` for anything that is not one.
+    #[inline]
+    pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
+        let (name, rest) = name_before_dot(text)?;
+        let (epoch, rest) = leading_number(rest)?;
+        let (seq, rest) = leading_number(rest.strip_prefix(b".")?)?;
+        let prev = match rest {
+            [] => None,
+            [b'.', digits @ ..] => Some(number(digits)?),
+            [..] => return None,
+        };
+        (epoch > 0).then_some(Self {
+            name,
+            epoch,
+            seq,
+            prev,
+        })
+    }
+
+    /// The source's name, whose text was checked.
+    #[inline]
+    pub(super) fn source(&self) -> SourceName {
+        SourceName::of(self.name)
+    }
+
+    /// The length of `source.epoch.`.
+    pub(super) fn prefix_len(&self) -> usize {
+        let digits = self
+            .epoch
+            .checked_ilog10()
+            .map_or(1, |power| power.saturating_add(1));
+        self.name
+            .len()
+            .saturating_add(digits as usize)
+            .saturating_add(2)
+    }
+}
+
 /// Cuts the source's name off at its dot.
 #[inline]
 fn name_before_dot(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut candidates = text.iter().take(NAME_BYTES_MAX.saturating_add(1));
-    let len = candidates.position(|byte| !is_name_byte(*byte))?;
+    let candidates = text.get(..=NAME_BYTES_MAX).unwrap_or(text);
+    let len = candidates.iter().position(|byte| !is_name_byte(*byte))?;
     let (name, rest) = text.split_at_checked(len)?;
     let rest = rest.strip_prefix(b".")?;
     (!name.is_empty()).then_some((name, rest))

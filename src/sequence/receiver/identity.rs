@@ -16,7 +16,7 @@ use crate::sequence::heartbeat::Prior;
 use crate::sequence::line::Line;
 use crate::sequence::options::{Delivery, Weight};
 use crate::sequence::source::SourceName;
-use crate::sequence::stamp::Stamp;
+use crate::sequence::stamp::Parts;
 use crate::sequence::table::LineId;
 
 use super::Receiver;
@@ -104,12 +104,12 @@ impl<M: Weight> Receiver<M> {
     pub(super) fn line_of(
         &mut self,
         now: Duration,
-        stamp: &Stamp<'_>,
+        stamp: &Parts<'_>,
         first_owed: u64,
         is_news: bool,
         prior: Option<Prior>,
     ) -> Option<LineId> {
-        let source = stamp.source_name();
+        let source = stamp.source();
         let Some(latest) = self.table.latest(&source) else {
             let is_all_owed = Defect::BaseOne.is_planted();
             let base = if is_all_owed { 1 } else { first_owed };
