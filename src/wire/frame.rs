@@ -65,14 +65,17 @@ pub(super) struct Span {
 }
 
 impl Span {
+    #[inline]
     pub(super) const fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
+    #[inline]
     pub(super) fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(at(self.start)..at(self.end)).unwrap_or_default()
     }
 
+    #[inline]
     fn of_optional(self, buffer: &[u8]) -> Option<&[u8]> {
         (!self.is_empty()).then(|| self.of(buffer))
     }
@@ -110,6 +113,7 @@ pub(super) struct Parts {
 
 impl Frame {
     /// Bytes of the whole frame.
+    #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
         let line = at(self.line_len);
@@ -121,36 +125,42 @@ impl Frame {
     }
 
     /// Always false: a frame has at least its line end.
+    #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
     }
 
     /// Which operation it is.
+    #[inline]
     #[must_use]
     pub const fn kind(&self) -> OpKind {
         self.kind
     }
 
     /// Bytes of the control line, its end included.
+    #[inline]
     #[must_use]
     pub const fn line_len(&self) -> usize {
         at(self.line_len)
     }
 
     /// Bytes of the header block; 0 without one.
+    #[inline]
     #[must_use]
     pub const fn header_len(&self) -> usize {
         at(self.header_len)
     }
 
     /// Bytes of the payload, headers not counted.
+    #[inline]
     #[must_use]
     pub const fn payload_len(&self) -> usize {
         at(self.body_len.saturating_sub(self.header_len))
     }
 
     /// The sid of MSG and HMSG as a number; `None` when it is not 1 to 19 digits.
+    #[inline]
     #[must_use]
     pub fn sid_number(&self, buffer: &[u8]) -> Option<u64> {
         crate::decimal::read(self.parts.sid.of(buffer))
@@ -160,6 +170,7 @@ impl Frame {
     ///
     /// A frame of [`Parser::of_client`](super::Parser::of_client) that no server can say reads as
     /// [`ServerOp::Ok`], which means nothing.
+    #[inline]
     #[must_use]
     pub fn server_op<'a>(&self, buffer: &'a [u8]) -> ServerOp<'a> {
         let text = self.parts.subject.of(buffer);
@@ -184,6 +195,7 @@ impl Frame {
     ///
     /// A frame of [`Parser::of_server`](super::Parser::of_server) that no client can say reads as
     /// [`ClientOp::Ok`], which servers ignore.
+    #[inline]
     #[must_use]
     pub fn client_op<'a>(&self, buffer: &'a [u8]) -> ClientOp<'a> {
         let parts = &self.parts;
@@ -221,11 +233,13 @@ impl Frame {
     }
 
     /// Makes a message that owns `frame`, which must be exactly this frame's bytes.
+    #[inline]
     #[must_use]
     pub const fn message(&self, frame: Bytes) -> Message {
         Message::new(frame, *self)
     }
 
+    #[inline]
     pub(super) fn msg_view<'a>(&self, buffer: &'a [u8]) -> MsgView<'a> {
         let (headers, payload) = self.body(buffer);
         MsgView {
@@ -237,6 +251,7 @@ impl Frame {
         }
     }
 
+    #[inline]
     pub(super) fn header_block<'a>(&self, buffer: &'a [u8]) -> Option<HeaderBlock<'a>> {
         if self.header_len == 0 {
             return None;
@@ -251,6 +266,7 @@ impl Frame {
         ))
     }
 
+    #[inline]
     pub(super) const fn payload_span(&self) -> Span {
         Span {
             start: self.line_len.saturating_add(self.header_len),
@@ -258,12 +274,14 @@ impl Frame {
         }
     }
 
+    #[inline]
     fn body<'a>(&self, buffer: &'a [u8]) -> (Option<HeaderBlock<'a>>, &'a [u8]) {
         (self.header_block(buffer), self.payload_span().of(buffer))
     }
 }
 
 /// Widens an offset.
+#[inline]
 pub(super) const fn at(offset: u32) -> usize {
     offset as usize
 }

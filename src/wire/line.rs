@@ -218,6 +218,7 @@ const fn is_blank_or_line_end(byte: u8) -> bool {
 }
 
 /// Narrows an offset that the limits keep small.
+#[inline]
 pub(super) fn offset(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -20,11 +20,13 @@ pub struct Message {
 }
 
 impl Message {
+    #[inline]
     pub(super) const fn new(bytes: Bytes, frame: Frame) -> Self {
         Self { bytes, frame }
     }
 
     /// What it was published to.
+    #[inline]
     #[must_use]
     pub fn subject(&self) -> &[u8] {
         self.frame.parts.subject.of(&self.bytes)
@@ -40,6 +42,7 @@ impl Message {
     }
 
     /// Where an answer is expected.
+    #[inline]
     #[must_use]
     pub fn reply(&self) -> Option<&[u8]> {
         let reply = self.frame.parts.reply;
@@ -47,12 +50,14 @@ impl Message {
     }
 
     /// The header block, unparsed; `None` for a message without headers.
+    #[inline]
     #[must_use]
     pub fn headers(&self) -> Option<HeaderBlock<'_>> {
         self.frame.header_block(&self.bytes)
     }
 
     /// The payload.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.frame.payload_span().of(&self.bytes)
@@ -92,12 +97,14 @@ impl Message {
     }
 
     /// Bytes of the whole frame, control line included.
+    #[inline]
     #[must_use]
     pub const fn frame_len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Bytes of headers and payload.
+    #[inline]
     #[must_use]
     pub const fn body_len(&self) -> usize {
         at(self.frame.body_len)

@@ -17,12 +17,14 @@ pub struct HeaderBlock<'a>(&'a [u8]);
 
 impl<'a> HeaderBlock<'a> {
     /// Takes the bytes from `NATS/1.0` to the blank line.
+    #[inline]
     #[must_use]
     pub const fn new(raw: &'a [u8]) -> Self {
         Self(raw)
     }
 
     /// The bytes as they arrived.
+    #[inline]
     #[must_use]
     pub const fn raw(self) -> &'a [u8] {
         self.0
