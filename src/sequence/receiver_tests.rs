@@ -447,6 +447,57 @@ fn a_run_that_was_only_away_takes_its_place_again() {
     assert_eq!(story.told(), "conflict5x1");
 }
 
+/// Of a source of which a part is seen: its run 8 has proven itself and taken the place of 7.
+fn part_of_two_runs() -> Story {
+    let mut story = Story::new(Delivery::Immediate);
+    story.heartbeat(7, HeartbeatKind::Hello, 0, ">", None);
+    story.data(&[1]);
+    story.heartbeat(8, HeartbeatKind::Hello, 0, ">", None);
+    story.data_of(8, &[1]).prove_in(">", 8, None).told();
+    story
+}
+
+#[test]
+fn a_source_of_which_a_part_is_seen_is_asked_before_it_is_taken_for_silent() {
+    let mut story = part_of_two_runs();
+    story.wait(MILLI * 1_500).data(&[2]);
+    assert_eq!(story.told(), "silent conflict7x1");
+    story.prove_in(">", 8, None).wait(MILLI * 999).data(&[3]);
+    assert_eq!(story.told(), "", "it has answered");
+    story.wait(MILLI).data(&[4]);
+    assert_eq!(story.told(), "conflict7x1", "it is asked again");
+    assert_eq!(story.request().as_deref(), Some("?"));
+    story.wait(MILLI * 999).data(&[5]).wait(MILLI).data(&[6]);
+    assert_eq!(story.told(), "conflict7x2 silent 6", "and has not answered");
+}
+
+#[test]
+fn a_run_that_sends_again_behind_an_earlier_one_is_asked_and_comes_back() {
+    let mut story = part_of_two_runs();
+    story.wait(MILLI * 1_500).data(&[2]).wait(MILLI * 1_000);
+    assert_eq!(story.data(&[3]).told(), "silent conflict7x1 3");
+    story.prove_in(">", 7, None);
+    story.data_of(8, &[2]).wait(MILLI);
+    assert_eq!(story.told(), "conflict8x1");
+    story.wait(MILLI * 1_000).prove_in(">", 8, None);
+    story.data_of(8, &[3]).data(&[4]);
+    assert_eq!(story.told(), "3 conflict7x1");
+}
+
+#[test]
+fn a_run_that_cannot_be_asked_comes_back_by_what_it_sends() {
+    for scope in ["d.x", ">"] {
+        let mut story = Story::new(Delivery::DetectOnly);
+        story.heartbeat(8, HeartbeatKind::Hello, 0, scope, None);
+        story.data_of(8, &[1]);
+        story.heartbeat(8, HeartbeatKind::Beat, 1, scope, None);
+        story.wait(MILLI * 60_000).data(&[1]);
+        assert!(story.told().ends_with("epoch7 1"));
+        story.data_of(8, &[2]).data(&[2]);
+        assert_eq!(story.told(), "2 conflict7x1", "{scope}");
+    }
+}
+
 #[test]
 fn whoever_was_first_and_proves_nothing_cannot_keep_the_source_out() {
     let mut story = Story::new(Delivery::Immediate);

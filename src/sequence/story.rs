@@ -152,12 +152,17 @@ impl Story {
 
     /// The source answers for a run that was asked to prove itself.
     pub(super) fn prove(&mut self, epoch: u64, prior: Option<Prior>) -> &mut Self {
+        self.prove_in("d.x", epoch, prior)
+    }
+
+    /// The same with this scope.
+    pub(super) fn prove_in(&mut self, scope: &str, epoch: u64, prior: Option<Prior>) -> &mut Self {
         let mut requests = core::iter::from_fn(|| self.receiver.poll_request(self.now));
         let asked = requests
             .find(|request| request.epoch == epoch && request.kind == RequestKind::Heartbeat);
         let heartbeat = Heartbeat {
             kind: HeartbeatKind::Beat,
-            scope: Filter::new("d.x").unwrap(),
+            scope: Filter::new(scope).unwrap(),
             lead: 0,
             trail: 1,
             next: MILLI * 40,

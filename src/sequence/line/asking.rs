@@ -87,8 +87,20 @@ pub(super) struct Asked {
 /// A question for the source's scope.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sequence) struct Question {
+    /// When it came up.
+    pub(super) since: Duration,
     pub(super) due: Duration,
     pub(super) pause: Duration,
+}
+
+impl Question {
+    pub(super) const fn new(due: Duration, pause: Duration) -> Self {
+        Self {
+            since: due,
+            due,
+            pause,
+        }
+    }
 }
 
 impl Asking {
@@ -352,21 +364,23 @@ impl<M: Weight> Line<M> {
         self.tell_end(around);
     }
 
+    /// The question that is to be asked, at `due` if there was none: one at a time.
+    pub(super) fn question_by(&mut self, due: Duration) -> &mut Question {
+        let question = Question::new(due, NOBODY_PAUSE);
+        self.asking_mut().question.get_or_insert(question)
+    }
+
     /// Where the source is, is to be asked for.
     pub(in crate::sequence) fn question_scope(&mut self, due: Duration) {
         if !self.is_ended() && !self.coverage.is_part() {
-            self.asking_mut().question = Some(Question {
-                due,
-                pause: NOBODY_PAUSE,
-            });
+            self.asking_mut().question = Some(Question::new(due, NOBODY_PAUSE));
         }
     }
 
     /// A heartbeat is to be asked for, also of a source that we see a part of.
     pub(in crate::sequence) fn question_sign(&mut self, due: Duration) {
         if !self.is_ended() && self.coverage != Coverage::Group {
-            let pause = NOBODY_PAUSE;
-            self.asking_mut().question = Some(Question { due, pause });
+            self.asking_mut().question = Some(Question::new(due, NOBODY_PAUSE));
         }
     }
 

@@ -80,10 +80,7 @@ impl<M: Weight> Line<M> {
             asked: VecDeque::new(),
         }));
         if !detects {
-            self.asking_mut().question = Some(Question {
-                due: around.now,
-                pause: JOIN_PAUSE,
-            });
+            self.asking_mut().question = Some(Question::new(around.now, JOIN_PAUSE));
         }
     }
 

@@ -9,6 +9,39 @@ use crate::sequence::receiver::{Delivery, Weight};
 use super::chains::Chains;
 use super::{Arrived, Line, Surroundings};
 
+/// Which of the last 128 numbers have come. What is only announced does not count: messages may
+/// come behind the heartbeat that names them, and a heartbeat may be made up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    newest: u64,
+    /// The newest first.
+    marks: u128,
+}
+
+impl Seen {
+    /// What has come until now is not told apart any more: it is taken as seen.
+    const fn all_until(newest: u64) -> Self {
+        let marks = u128::MAX;
+        Self { newest, marks }
+    }
+
+    const fn is_too_old(&self, seq: u64) -> bool {
+        self.newest.saturating_sub(seq) >= u128::BITS as u64
+    }
+
+    /// Marks a number. Returns false for one that was marked before, or is too old to tell.
+    fn mark(&mut self, seq: u64) -> bool {
+        let steps = u32::try_from(seq.saturating_sub(self.newest)).unwrap_or(u32::MAX);
+        self.marks = self.marks.checked_shl(steps).unwrap_or_default();
+        self.newest = self.newest.max(seq);
+        let age = u32::try_from(self.newest.saturating_sub(seq)).unwrap_or(u32::MAX);
+        let bit = 1_u128.checked_shl(age).unwrap_or_default();
+        let is_new = bit & !self.marks != 0;
+        self.marks |= bit;
+        is_new
+    }
+}
+
 impl<M: Weight> Line<M> {
     /// Takes a message of a source that we see a part of: copies are told apart, and what its chain
     /// proves to be missing is. Returns false when its run was superseded and its number is new.
@@ -38,7 +71,8 @@ impl<M: Weight> Line<M> {
             self.advance(around, seq, Cause::Unknown);
         }
         let is_ordered = around.options.delivery == Delivery::Ordered;
-        let is_old = is_late && is_ordered;
+        let newest = self.seen.as_deref().map_or(0, |seen| seen.newest);
+        let is_old = is_ordered && seq <= newest;
         if arrived.is_repaired || is_old || !self.see(seq) {
             self.counts_mut().count_duplicate();
             return true;
@@ -62,17 +96,9 @@ impl<M: Weight> Line<M> {
         true
     }
 
-    /// Marks a number among the last 128. Returns false for one that is marked or older.
+    /// Marks a number. Returns false for one that was marked before, or is too old to tell.
     fn see(&mut self, seq: u64) -> bool {
-        let age = self.highest.saturating_sub(seq);
-        let bit = u32::try_from(age).ok();
-        let bit = bit.and_then(|age| 1_u128.checked_shl(age));
-        let seen = self.seen.get_or_insert_default();
-        let Some(bit) = bit.filter(|bit| **seen & bit == 0) else {
-            return false;
-        };
-        **seen |= bit;
-        true
+        self.seen.get_or_insert_default().mark(seq)
     }
 
     /// A later message on its subject names this number, and it has not come.
@@ -80,8 +106,8 @@ impl<M: Weight> Line<M> {
         let Some(seq) = missing.filter(|seq| *seq >= self.base) else {
             return;
         };
-        let age = self.highest.saturating_sub(seq);
-        let is_known = age < u64::from(u128::BITS) && !self.see(seq);
+        let seen = self.seen.get_or_insert_default();
+        let is_known = !seen.is_too_old(seq) && !seen.mark(seq);
         if is_known || self.gaps.holding(seq).is_some() {
             return;
         }
@@ -109,8 +135,8 @@ impl<M: Weight> Line<M> {
         if !is_claimed && !around.options.covers(&heartbeat.scope) {
             self.give_up_claims(around);
             self.change_coverage(around, Coverage::Partial);
-            // What came until now is taken as seen.
-            self.seen = Some(Box::new(u128::MAX));
+            self.next = None;
+            self.seen = Some(Box::new(Seen::all_until(self.highest)));
             self.chains = Some(Box::new(Chains::new(self.highest)));
         } else if self.coverage == Coverage::Unverified {
             self.change_coverage(around, Coverage::Strict);
@@ -203,6 +229,34 @@ mod tests {
         assert_eq!(story.told(), "5 301");
         story.chained(303, 302).chained(302, 301).chained(304, 303);
         assert_eq!(story.told(), "gap302-302 303 302 304");
+    }
+
+    #[test]
+    fn what_is_announced_makes_nothing_old_that_comes_after_it() {
+        for (delivery, is_shared) in [
+            (Delivery::Immediate, false),
+            (Delivery::Ordered, false),
+            (Delivery::DetectOnly, false),
+            (Delivery::Ordered, true),
+        ] {
+            let mut story = Story::with(delivery, |options| options.is_shared = is_shared);
+            story.data(&[1]);
+            story.heartbeat(7, HeartbeatKind::Beat, 1, ">", None).told();
+            // Over another connection than what it names, or made up.
+            story.heartbeat(7, HeartbeatKind::Beat, 1_000_000, ">", None);
+            story.data(&[3, 3, 400, 3, 401]);
+            assert_eq!(story.told(), "3 400 401", "{delivery:?} {is_shared}");
+            assert!(story.line().is_balanced());
+        }
+    }
+
+    #[test]
+    fn of_what_comes_late_the_last_128_numbers_are_told_apart() {
+        let mut story = partial(Delivery::Immediate);
+        story.data(&[200, 73, 72, 73, 201, 74]);
+        assert_eq!(story.told(), "200 73 201 74");
+        assert_eq!(story.line().duplicates, 2);
+        assert!(story.line().is_balanced());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use crate::sequence::event::Cause;
 use crate::sequence::nanos::Nanos;
 use crate::sequence::receiver::{Delivery, Weight};
 
-use super::asking::{NOBODY_PAUSE, Question};
 use super::{Arrived, Line, Surroundings};
 
 /// Silence after which another run may take the place, in promises of the source.
@@ -89,10 +88,19 @@ impl<M: Weight> Line<M> {
     pub(in crate::sequence) fn want_proof(&mut self, around: &Surroundings<'_, M>) {
         if !self.is_proven && can_ask(around) {
             self.wants_proof = true;
-            let (due, pause) = (around.now, NOBODY_PAUSE);
-            let question = Question { due, pause };
-            self.asking_mut().question.get_or_insert(question);
+            self.question_by(around.now);
         }
+    }
+
+    /// The source is to be heard of.
+    pub(in crate::sequence) fn want_sign(&mut self, now: Duration) {
+        self.question_by(now);
+    }
+
+    /// Whether it was asked for a heartbeat, and has not answered in time.
+    pub(in crate::sequence) fn gives_no_sign(&self, now: Duration) -> bool {
+        let asked = self.question().map(|question| question.since);
+        asked.is_some_and(|since| now >= since.saturating_add(PROOF_TIME))
     }
 
     /// A heartbeat came, as an answer or by itself.
@@ -104,14 +112,26 @@ impl<M: Weight> Line<M> {
         }
     }
 
-    /// Whether a run with a lower epoch, first heard at `since`, must be silent.
-    pub(in crate::sequence) fn holds(&self, now: Duration, since: Duration) -> bool {
-        let promise = self.next.map_or(PROMISE, |next| next.get());
-        let quiet_time = promise.saturating_mul(QUIET_PROMISES);
-        let quiet_time = quiet_time.clamp(QUIET_TIME_MIN, QUIET_TIME_MAX);
-        let is_quiet = now >= self.heard().saturating_add(quiet_time);
+    /// Whether a run with a lower epoch, first heard at `since`, must be silent. Where heartbeats may
+    /// not be heard (`is_asked`) silence means nothing before a question has had no answer.
+    pub(in crate::sequence) fn holds(
+        &self,
+        now: Duration,
+        since: Duration,
+        is_asked: bool,
+    ) -> bool {
+        let is_quiet = self.is_quiet(now, is_asked) && (!is_asked || self.gives_no_sign(now));
         let is_idle_claim = !self.is_proven && now >= since.saturating_add(PROOF_TIME);
         !self.is_superseded && !is_quiet && !is_idle_claim
+    }
+
+    /// Whether it has been silent for so long that another run may take the place.
+    pub(in crate::sequence) fn is_quiet(&self, now: Duration, is_asked: bool) -> bool {
+        let promise = self.next.map_or(PROMISE, |next| next.get());
+        let promise = if is_asked { Duration::ZERO } else { promise };
+        let quiet_time = promise.saturating_mul(QUIET_PROMISES);
+        let quiet_time = quiet_time.clamp(QUIET_TIME_MIN, QUIET_TIME_MAX);
+        now >= self.heard().saturating_add(quiet_time)
     }
 }
 

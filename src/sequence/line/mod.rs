@@ -32,10 +32,11 @@ use super::statistics::{Counts, LineStatistics};
 
 pub(super) use self::archive::is_of_archive;
 pub(super) use self::asking::RequestNumber;
-use self::asking::{ANSWER_TIME_MIN, Asking, NOBODY_PAUSE, QUESTION_PAUSE_MISSING, Question};
+use self::asking::{ANSWER_TIME_MIN, Asking, QUESTION_PAUSE_MISSING};
 use self::baseline::Join;
 pub use self::baseline::Start;
 use self::chains::Chains;
+use self::coverage::Seen;
 use self::identity::can_ask;
 use self::order::Held;
 
@@ -159,9 +160,8 @@ pub(super) struct Line<M> {
     is_end_told: bool,
     delivered: u64,
     counts: Option<Box<Counts>>,
-    /// Which of the last 128 numbers were seen, the highest first; for a source that we see a part
-    /// of.
-    seen: Option<Box<u128>>,
+    /// Which of the last numbers have come, of a source that we see a part of.
+    seen: Option<Box<Seen>>,
 }
 
 impl<M: Weight> Line<M> {
@@ -199,10 +199,7 @@ impl<M: Weight> Line<M> {
             counts: None,
             seen: None,
         };
-        line.asking_mut().question = Some(Question {
-            due: now,
-            pause: NOBODY_PAUSE,
-        });
+        line.question_by(now);
         line
     }
 
@@ -212,6 +209,11 @@ impl<M: Weight> Line<M> {
 
     pub(super) const fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether only a part of the run is seen.
+    pub(super) const fn is_part(&self) -> bool {
+        self.coverage.is_part()
     }
 
     /// Messages delivered.
@@ -389,7 +391,6 @@ impl<M: Weight> Line<M> {
         heartbeat: &Heartbeat,
         question: Option<RequestNumber>,
     ) -> bool {
-        self.hear(around.now);
         if question.is_some() && heartbeat.lead < self.highest && self.is_only_announced() {
             self.begin_anew(heartbeat.lead.saturating_add(1));
         }
@@ -397,22 +398,25 @@ impl<M: Weight> Line<M> {
         if question.is_none() && self.is_doubtful(around, heartbeat) {
             let may_ask = can_ask(around);
             if may_ask {
-                // The source itself is asked, at most once at a time.
-                self.asking_mut().question.get_or_insert(Question {
-                    due: around.now,
-                    pause: NOBODY_PAUSE,
-                });
+                // The source itself is asked.
+                self.question_by(around.now);
             }
             return may_ask;
         }
-        self.next = Some(Nanos::new(heartbeat.next));
+        self.hear(around.now);
         let is_moved = self.generation > 0 && heartbeat.generation > self.generation;
         if is_moved {
             // What it sent on the connection before may still be on another way to us.
             self.path_changed = Some(Nanos::new(around.now));
         }
-        self.generation = self.generation.max(heartbeat.generation);
+        // Not the highest that was ever said: that may have been made up.
+        self.generation = heartbeat.generation;
         self.learn_scope(around, heartbeat);
+        // Of what we see a part of, heartbeats may go where we do not hear them: only one that came
+        // by itself promises another.
+        if question.is_none() || !self.coverage.is_part() {
+            self.next = Some(Nanos::new(heartbeat.next));
+        }
         self.learn_base(around, heartbeat, question);
         if !self.is_joining() && !self.wants_proof {
             self.forget_question();
@@ -571,9 +575,6 @@ impl<M: Weight> Line<M> {
         let from = self.highest.saturating_add(1);
         self.highest = to;
         if self.coverage.is_part() {
-            let steps = u32::try_from(width(from, to)).unwrap_or(u32::MAX);
-            let seen = self.seen.get_or_insert_default();
-            **seen = seen.checked_shl(steps).unwrap_or_default();
             let counts = self.counts_mut();
             counts.unverifiable = counts.unverifiable.saturating_add(width(from, to));
             return;
@@ -586,11 +587,7 @@ impl<M: Weight> Line<M> {
         if self.coverage == Coverage::Unverified && around.options.delivery != Delivery::DetectOnly
         {
             let soon = around.now.saturating_add(QUESTION_PAUSE_MISSING);
-            let pause = NOBODY_PAUSE;
-            let question = self
-                .asking_mut()
-                .question
-                .get_or_insert(Question { due: soon, pause });
+            let question = self.question_by(soon);
             question.due = question.due.min(soon);
         }
         if self.coverage.has_claims() {

@@ -156,12 +156,7 @@ impl<M: Weight> Receiver<M> {
         let above: Vec<LineId> = self.table.down_from(latest).collect();
         let is_above = |id: &LineId| self.table.get(*id).is_some_and(|line| line.epoch() > epoch);
         let above: Vec<LineId> = above.into_iter().filter(is_above).collect();
-        let holds = |id: &LineId| {
-            self.table
-                .get(*id)
-                .is_some_and(|line| line.holds(now, since))
-        };
-        if above.iter().any(holds) {
+        if self.is_held(now, &above, since) {
             for id in above {
                 self.with(now, id, |line, around| line.want_proof(around));
             }
@@ -298,8 +293,10 @@ impl<M: Weight> Receiver<M> {
         let latest = line.and_then(|line| self.table.latest(line.source()));
         let runs = latest.into_iter().flat_map(|id| self.table.down_from(id));
         let above: Vec<LineId> = runs.take_while(|other| *other != id).collect();
-        let holds = |id: &LineId| self.table.get(*id).is_some_and(|line| line.holds(now, now));
-        if above.is_empty() || above.iter().any(holds) {
+        if above.is_empty() {
+            return self.hear_again(now, id);
+        }
+        if self.is_held(now, &above, now) {
             return;
         }
         for id in above {
@@ -307,6 +304,40 @@ impl<M: Weight> Receiver<M> {
         }
         self.with(now, id, Line::come_back);
         self.succeed(now, id, None);
+    }
+
+    /// The latest run sends again after it was silent and an earlier one took its place. Asked, it
+    /// comes back with its answer; where nobody is asked or nobody answers, by what it sends, unless
+    /// the one that took its place has answered.
+    fn hear_again(&mut self, now: Duration, id: LineId) {
+        if self.options.may_ask() {
+            self.with(now, id, |line, _| line.want_sign(now));
+            let gives_no_sign = |line: &Line<M>| line.gives_no_sign(now);
+            let earlier: Vec<LineId> = self.table.down_from(id).skip(1).collect();
+            let mut earlier = earlier.iter().filter_map(|id| self.table.get(*id));
+            let has_answered = earlier.any(|line| line.is_proven() && line.holds(now, now, false));
+            if has_answered || !self.table.get(id).is_some_and(gives_no_sign) {
+                return;
+            }
+        }
+        self.come_back(now, id);
+        self.succeed(now, id, None);
+    }
+
+    /// Whether one of these runs holds the place of its source, which another wants since `since`.
+    fn is_held(&mut self, now: Duration, runs: &[LineId], since: Duration) -> bool {
+        let mut is_held = false;
+        for id in runs {
+            let Some(line) = self.table.get(*id) else {
+                continue;
+            };
+            let is_asked = self.options.may_ask() && (self.is_deaf || line.is_part());
+            is_held |= line.holds(now, since, is_asked);
+            if is_asked && line.is_quiet(now, is_asked) && !line.is_superseded() {
+                self.with(now, *id, |line, _| line.want_sign(now));
+            }
+        }
+        is_held
     }
 
     /// Something new of a run that should have ended is dropped.
