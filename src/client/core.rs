@@ -393,7 +393,8 @@ impl Core {
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {
-        self.session.poll_timeout()
+        let (session, request) = (self.session.poll_timeout(), self.requests.poll_timeout());
+        session.into_iter().chain(request).min()
     }
 
     fn refuse(&mut self, refused: Refused) {

@@ -94,6 +94,7 @@ impl Driver {
                     core.session.handle_standstill(now);
                 }
                 core.session.handle_timeout(now, outbox);
+                core.requests.handle_timeout(now);
                 core.session.poll_action(now, outbox)
             });
             self.report();
@@ -445,6 +446,7 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
         }
     };
     link.is_held = core.session.is_full(number);
+    link.answered = link.answered.saturating_add(core.requests.take_answered());
     core.hand_over();
     // After the hand-over: whoever waits for a PONG may rely on what came before it.
     if let Some(number) = answered {

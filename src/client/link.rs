@@ -53,6 +53,8 @@ pub(super) struct Link {
     urgent_at: usize,
     batch: WriteBatch,
     is_flushed: bool,
+    /// Requests that were answered since something was taken from the outbox.
+    pub(super) answered: usize,
     /// Whether others have their turn before more is taken from the outbox.
     is_gathering: bool,
     failure: Option<Failure>,
@@ -96,6 +98,7 @@ impl Link {
             urgent_at: 0,
             batch: WriteBatch::default(),
             is_flushed: true,
+            answered: 0,
             is_gathering: false,
             failure: None,
         }
@@ -189,15 +192,19 @@ impl Link {
             if !is_writing {
                 break;
             }
+            let mut cell = shared.outbox();
             // Those who were answered together ask again together: one write will do for all of them.
-            self.is_gathering = !self.is_gathering && shared.has_more_to_come();
+            self.is_gathering = !self.is_gathering && self.answered > 1 && cell.outbox.can_take();
             if self.is_gathering {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !shared.outbox().outbox.take(&mut self.batch) {
+            let has_taken = cell.outbox.take(&mut self.batch);
+            drop(cell);
+            if !has_taken {
                 break;
             }
+            self.answered = 0;
             shared.room.notify_waiters();
         }
         if !self.is_flushed {

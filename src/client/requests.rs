@@ -1,18 +1,20 @@
 //! Asking: one answer, with options.
 
 use std::fmt;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::time::{timeout, timeout_at};
 
 use crate::subject::{Subject, ToSubject};
 use crate::wire::{Headers, Message};
 
 use super::Client;
 use super::error::{Error, ErrorKind};
-use super::pending::Sink;
+use super::pending::{Answer, Outcome, Sink};
 use super::publication::{Publication, ToPayload};
 use super::replies::{Ending, Replies, Source, open_own};
 use super::shared::Shared;
@@ -192,7 +194,7 @@ impl Requester {
             let publication = publication.inbox(replies.reply());
             client.send(publication).await
         };
-        match tokio::time::timeout(self.options.timeout, sending).await {
+        match timeout(self.options.timeout, sending).await {
             Ok(sent) => sent.map(|()| replies),
             Err(_) => Err(Error::new(ErrorKind::Timeout)),
         }
@@ -224,26 +226,19 @@ async fn ask<P: ToPayload>(
 ) -> Result<Message, Error> {
     let subject = publication.subject;
     tracing::trace!(subject = subject.as_str(), "request");
-    let asking = pin!(async {
-        if options.fails_at_disconnect && !client.is_connected() {
-            return Err(Error::new(ErrorKind::Disconnected));
+    let answer = if options.fails_at_disconnect && !client.is_connected() {
+        Err(Error::new(ErrorKind::Disconnected))
+    } else if options.has_own_inbox {
+        Box::pin(ask_alone(client, publication, options)).await
+    } else {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        match Request::open(client, publication, options, waker) {
+            Ok((mut request, None)) => poll_fn(|cx| request.poll(cx)).await,
+            Ok((request, Some(unsent))) => Box::pin(request.send(client, unsent)).await,
+            Err(error) => Err(error),
         }
-        if options.has_own_inbox {
-            return ask_alone(client, publication, options).await;
-        }
-        let shared = client.shared();
-        let (answered, answer) = oneshot::channel();
-        let sink = Sink::One(answered);
-        let (key, reply) =
-            shared.open_request(subject.as_str(), options.fails_at_disconnect, sink)?;
-        let _request = Request { shared, key };
-        client.send(publication.inbox(&reply)).await?;
-        answer.await.map_err(|_| Error::new(ErrorKind::Closed))?
-    });
-    let answer = match tokio::time::timeout(options.timeout, asking).await {
-        Ok(answer) => answer.and_then(answered),
-        Err(_) => Err(Error::new(ErrorKind::Timeout)),
     };
+    let answer = answer.and_then(answered);
     if let Err(error) = &answer {
         tracing::debug!(subject = subject.as_str(), %error, "request failed");
     }
@@ -259,15 +254,19 @@ async fn ask_alone<P: ToPayload>(
     let subject = publication.subject.as_str();
     let (mut answers, key, reply) = open_own(client, subject, options, Some(1))?;
     let shared = client.shared();
-    let _request = Request { shared, key };
-    client.send(publication.inbox(&reply)).await?;
-    match answers.next().await {
-        Some(answer) => Ok(answer),
-        None => Err(match answers.mailbox().reason() {
-            Some(reason) => reason.into(),
-            None => Error::new(ErrorKind::Closed),
-        }),
-    }
+    let _forgotten = Forgotten { shared, key };
+    let asking = async {
+        client.send(publication.inbox(&reply)).await?;
+        match answers.next().await {
+            Some(answer) => Ok(answer),
+            None => Err(match answers.mailbox().reason() {
+                Some(reason) => reason.into(),
+                None => Error::new(ErrorKind::Closed),
+            }),
+        }
+    };
+    let in_time = timeout(options.timeout, asking).await;
+    in_time.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout)))
 }
 
 /// Tells a server's "nobody is there" from an answer.
@@ -285,13 +284,93 @@ pub(super) fn is_no_responders(message: &Message) -> bool {
             .is_some_and(|status| status.code == NO_RESPONDERS)
 }
 
-/// A request under way; forgotten when it is dropped.
+/// A request under way, on the connection's inbox; forgotten when it is dropped.
 struct Request<'a> {
+    shared: &'a Shared,
+    key: u64,
+    due: Duration,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Made in this very poll: its waker is the right one.
+    New,
+    Polled,
+    Over,
+}
+
+/// What the outbox had no room for, and its reply subject.
+type Unsent<'a> = (String, Publication<'a, Bytes>);
+
+impl<'a> Request<'a> {
+    /// Adds and queues a request. The driver watches the time and wakes.
+    fn open<'p, P: ToPayload>(
+        client: &'a Client,
+        publication: Publication<'p, P>,
+        options: &RequestOptions,
+        waker: Waker,
+    ) -> Result<(Self, Option<Unsent<'p>>), Error> {
+        let shared = client.shared();
+        let due = shared.clock.now().saturating_add(options.timeout);
+        let sink = Sink::One(Outcome::Open { waker, due });
+        let fails = options.fails_at_disconnect;
+        let (key, unsent) = if publication.is_large() {
+            // What is refused is not copied.
+            shared.check(&publication.frame())?;
+            let publication = publication.into_shared();
+            let payload = Some(&publication.payload);
+            let (key, reply) = shared.ask(&publication.frame(), payload, fails, sink)?;
+            (key, reply.map(|reply| (reply, publication)))
+        } else {
+            let (key, reply) = shared.ask(&publication.frame(), None, fails, sink)?;
+            (key, reply.map(|reply| (reply, publication.into_shared())))
+        };
+        let request = Self {
+            shared,
+            key,
+            due,
+            stage: Stage::New,
+        };
+        Ok((request, unsent))
+    }
+
+    /// Queues it once there is room, and waits for the answer.
+    async fn send(mut self, client: &Client, unsent: Unsent<'_>) -> Result<Message, Error> {
+        let (reply, publication) = unsent;
+        let sending = client.wait_and_send(publication.inbox(&reply));
+        let in_time = timeout_at(self.shared.clock.instant(self.due), sending).await;
+        in_time.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout)))?;
+        self.stage = Stage::Polled;
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Answer> {
+        if self.stage == Stage::New {
+            self.stage = Stage::Polled;
+            return Poll::Pending;
+        }
+        let answer = ready!(self.shared.poll_answer(self.key, cx));
+        self.stage = Stage::Over;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        if self.stage != Stage::Over {
+            self.shared.close_request(self.key);
+        }
+    }
+}
+
+/// A request with an inbox of its own; forgotten when this is dropped.
+struct Forgotten<'a> {
     shared: &'a Shared,
     key: u64,
 }
 
-impl Drop for Request<'_> {
+impl Drop for Forgotten<'_> {
     fn drop(&mut self) {
         self.shared.close_request(self.key);
     }

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -21,7 +21,7 @@ use super::events::EventSender;
 use super::mailbox::{Mailbox, Policy};
 use super::new_inbox;
 use super::options::ConnectOptions;
-use super::pending::Sink;
+use super::pending::{Answer, Sink, text};
 use super::sequenced::Common;
 
 /// Whether there is a connection.
@@ -255,12 +255,6 @@ impl Shared {
         is_blocked
     }
 
-    /// Whether something waits to be written, and others who ask are about to add to it.
-    pub(super) fn has_more_to_come(&self) -> bool {
-        let is_waiting = self.outbox().outbox.can_take();
-        is_waiting && self.core().requests.len() > 1
-    }
-
     /// Lets the driver look whether it can go on.
     pub(super) fn wake_driver(&self) {
         self.with_outbox(|_| ());
@@ -410,21 +404,62 @@ impl Shared {
         sink: Sink,
     ) -> Result<(u64, String), Error> {
         self.with_both(|core, outbox| {
-            if core.session.is_closed() {
-                return Err(Error::new(ErrorKind::Closed));
-            }
-            let too_many = || Error::new(ErrorKind::TooMany);
-            if !core.requests.has_inbox() {
-                outbox.check_lines()?;
-                let inbox = new_inbox(self)?;
-                let filter = Filter::new(&format!("{inbox}.*"))?;
-                let sid = core.session.subscribe(filter, None, REPLIES, outbox);
-                sid.ok_or_else(too_many)?;
-                core.requests.set_inbox(inbox);
-            }
-            let opened = core.requests.open(subject, fails_at_disconnect, sink);
-            opened.ok_or_else(too_many)
+            let key = self.open_with(core, outbox, subject, fails_at_disconnect, sink)?;
+            let reply = core.requests.reply(key);
+            let reply = reply.ok_or_else(|| Error::new(ErrorKind::Closed))?;
+            Ok((key, text(reply)))
         })
+    }
+
+    /// Adds a request that has one answer and queues it, with `payload` by reference; returns its key.
+    /// Without room in the outbox it is added and not queued: then its reply subject comes along.
+    pub(super) fn ask(
+        &self,
+        frame: &Publish<'_>,
+        payload: Option<&Bytes>,
+        fails_at_disconnect: bool,
+        sink: Sink,
+    ) -> Result<(u64, Option<String>), Error> {
+        self.with_both(|core, outbox| {
+            let subject = frame.subject().as_str();
+            let key = self.open_with(core, outbox, subject, fails_at_disconnect, sink)?;
+            let reply = core.requests.reply(key);
+            let reply = reply.ok_or_else(|| Error::new(ErrorKind::Closed))?;
+            let frame = frame.inbox(reply);
+            let queued = self.check(&frame);
+            match queued.and_then(|()| Ok(outbox.publish(&frame, payload)?)) {
+                Ok(()) => Ok((key, None)),
+                Err(error) if error.is_outbox_full() => Ok((key, Some(text(reply)))),
+                Err(error) => {
+                    core.requests.close(key);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn open_with(
+        &self,
+        core: &mut Core,
+        outbox: &mut Outbox,
+        subject: &str,
+        fails_at_disconnect: bool,
+        sink: Sink,
+    ) -> Result<u64, Error> {
+        if core.session.is_closed() {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        let too_many = || Error::new(ErrorKind::TooMany);
+        if !core.requests.has_inbox() {
+            outbox.check_lines()?;
+            let inbox = new_inbox(self)?;
+            let filter = Filter::new(&format!("{inbox}.*"))?;
+            let sid = core.session.subscribe(filter, None, REPLIES, outbox);
+            sid.ok_or_else(too_many)?;
+            core.requests.set_inbox(inbox);
+        }
+        let opened = core.requests.open(subject, fails_at_disconnect, sink);
+        opened.ok_or_else(too_many)
     }
 
     /// Adds a request whose answers come to `own_inbox`; returns its key.
@@ -440,14 +475,27 @@ impl Shared {
         opened.ok_or_else(|| Error::new(ErrorKind::TooMany))
     }
 
+    /// Takes the outcome of a request that has one answer, or has `cx` woken when there is one.
+    pub(super) fn poll_answer(&self, key: u64, cx: &Context<'_>) -> Poll<Answer> {
+        let mut core = self.core();
+        let answer = ready!(core.requests.poll_take(key, cx));
+        self.note_settled(core);
+        Poll::Ready(answer)
+    }
+
     /// Forgets a request; a late answer to it is dropped.
     pub(super) fn close_request(&self, key: u64) {
-        let left = {
-            let mut core = self.core();
-            core.requests.close(key);
-            core.requests.len()
-        };
-        if left == 0 {
+        let mut core = self.core();
+        let closed = core.requests.close(key);
+        self.note_settled(core);
+        drop(closed);
+    }
+
+    /// Tells whoever drains when no request is pending any more.
+    fn note_settled(&self, core: MutexGuard<'_, Core>) {
+        let is_last = core.requests.len() == 0;
+        drop(core);
+        if is_last && self.is_draining.load(Ordering::Acquire) {
             self.answered.notify_waiters();
         }
     }

@@ -18,6 +18,7 @@ mod waiting;
 mod cancellations;
 mod many_replies;
 mod one_reply;
+mod together;
 
 use natseq::client::{Client, Subscription};
 use natseq::wire::Message;

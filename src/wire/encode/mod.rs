@@ -17,7 +17,7 @@ use super::headers::{HeaderLines, Headers, VERSION};
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
     subject: SubjectRef<'a>,
-    reply: Option<SubjectRef<'a>>,
+    reply: Option<&'a [u8]>,
     /// What follows the version on the block's first line.
     status: &'a [u8],
     first_lines: HeaderLines<'a>,
@@ -48,6 +48,14 @@ impl<'a> Publish<'a> {
     #[inline]
     #[must_use]
     pub const fn reply(mut self, reply: SubjectRef<'a>) -> Self {
+        self.reply = Some(reply.as_str().as_bytes());
+        self
+    }
+
+    /// [`Publish::reply`] with the bytes of a literal subject.
+    #[cfg(feature = "client")]
+    #[inline]
+    pub(crate) const fn inbox(mut self, reply: &'a [u8]) -> Self {
         self.reply = Some(reply);
         self
     }
@@ -123,7 +131,7 @@ impl<'a> Publish<'a> {
     pub const fn line_len(&self) -> usize {
         let mut len = self.subject.as_str().len();
         if let Some(reply) = self.reply {
-            len = len.saturating_add(1).saturating_add(reply.as_str().len());
+            len = len.saturating_add(1).saturating_add(reply.len());
         }
         if self.has_headers() {
             len = len
@@ -151,7 +159,7 @@ impl<'a> Publish<'a> {
             .subject
             .as_str()
             .len()
-            .saturating_add(self.reply.map_or(0, |reply| reply.as_str().len()));
+            .saturating_add(self.reply.map_or(0, <[u8]>::len));
         let len = names.saturating_add(self.body_len());
         out.reserve(len.saturating_add(HEAD_MARGIN_BYTES));
         self.write_head(out);
@@ -186,7 +194,7 @@ impl<'a> Publish<'a> {
         out.extend_from_slice(self.subject.as_str().as_bytes());
         out.push(b' ');
         if let Some(reply) = self.reply {
-            out.extend_from_slice(reply.as_str().as_bytes());
+            out.extend_from_slice(reply);
             out.push(b' ');
         }
     }
