@@ -65,8 +65,9 @@ pub enum Event<M> {
         /// What made them go missing.
         cause: Cause,
     },
-    /// Numbers that were said to be missing were never sent: asked for them, the source names a
-    /// smaller one as its last. Whoever announced them was not the source.
+    /// Numbers that were said to be missing, or that even came, were not sent by the source: asked,
+    /// it names a smaller one as its last. Whoever announced or sent them was somebody else. What
+    /// was told of them holds no longer: they are the source's next, and each has an outcome then.
     Withdrawn {
         /// The source.
         source: SourceName,

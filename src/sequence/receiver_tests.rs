@@ -1,9 +1,8 @@
 //! Tests of the table of sources: one story each.
 
 use super::*;
-use crate::sequence::story::{MILLI, Story};
+use crate::sequence::story::{MILLI, Story, beat};
 use crate::sequence::{Heartbeat, HeartbeatKind, Lacking, LossReason, Prior, Start};
-use crate::subject::Filter;
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
@@ -192,13 +191,7 @@ fn only_the_source_that_was_asked_tells_of_a_later_run_and_only_of_its_own() {
     let (source, archive) = (1, 1 | 1 << 15);
     let heartbeat = Heartbeat {
         kind: HeartbeatKind::Hello,
-        scope: Filter::new("d.x").unwrap(),
-        lead: 9,
-        trail: 1,
-        next: MILLI * 40,
-        generation: 1,
-        prior: None,
-        age: Some(MILLI),
+        ..beat(9)
     };
     let now = story.now;
     let mut tell = |line, stamp: &[u8]| {

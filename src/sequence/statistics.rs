@@ -23,6 +23,9 @@ pub struct LineStatistics {
     pub base: u64,
     /// The highest number known to have been sent; `base` - 1 when none is owed.
     pub highest: u64,
+    /// Numbers that were delivered or lost, and that the source, asked, has not sent: somebody else
+    /// did in its name ([`Event::Withdrawn`](super::Event::Withdrawn)). They are owed again.
+    pub withdrawn: u64,
     /// Messages delivered.
     pub delivered: u64,
     /// Delivered messages that came as repairs.
@@ -54,10 +57,11 @@ pub struct LineStatistics {
 }
 
 impl LineStatistics {
-    /// How many numbers are owed.
+    /// How many numbers are owed, those that were withdrawn counted as often as they were.
     #[must_use]
     pub const fn expected(&self) -> u64 {
-        self.highest.saturating_add(1).saturating_sub(self.base)
+        let owed = self.highest.saturating_add(1).saturating_sub(self.base);
+        owed.saturating_add(self.withdrawn)
     }
 
     /// Whether every number owed has exactly one place: expected = delivered + lost + undecided +
@@ -95,6 +99,9 @@ pub(super) struct Counts {
     pub(super) gaps: u64,
     pub(super) lost: u64,
     pub(super) unverifiable: u64,
+    pub(super) withdrawn: u64,
+    /// Since when heartbeats name a smaller number than the highest, and which that is.
+    pub(super) denied: Option<(u64, Duration)>,
     pub(super) first_loss: Option<Duration>,
     pub(super) last_loss: Option<Duration>,
     pub(super) lost_by_reason: [u64; LossReason::ALL.len()],

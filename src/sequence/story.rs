@@ -14,6 +14,20 @@ use super::statistics::LineStatistics;
 
 pub(super) const MILLI: Duration = Duration::from_millis(1);
 
+/// The heartbeat of a source that has just begun, over its first connection.
+pub(super) fn beat(lead: u64) -> Heartbeat {
+    Heartbeat {
+        kind: HeartbeatKind::Beat,
+        scope: Filter::new("d.x").unwrap(),
+        lead,
+        trail: 1,
+        next: MILLI * 40,
+        generation: 1,
+        prior: None,
+        age: Some(MILLI),
+    }
+}
+
 impl Weight for u64 {
     fn weight(&self) -> usize {
         8
@@ -85,16 +99,11 @@ impl Story {
         prior: Option<Prior>,
     ) -> &mut Self {
         let scope = Filter::new(scope).unwrap();
-        let next = MILLI * 40;
         let heartbeat = Heartbeat {
             kind,
             scope,
-            lead,
-            trail: 1,
-            next,
-            generation: 1,
             prior,
-            age: Some(MILLI),
+            ..beat(lead)
         };
         let stamp = format!("a.{epoch}.{lead}");
         self.receiver
@@ -105,14 +114,8 @@ impl Story {
     /// A heartbeat of a source that had begun `age` before it was said.
     pub(super) fn aged_beat(&mut self, lead: u64, age: Duration) -> &mut Self {
         let heartbeat = Heartbeat {
-            kind: HeartbeatKind::Beat,
-            scope: Filter::new("d.x").unwrap(),
-            lead,
-            trail: 1,
-            next: MILLI * 40,
-            generation: 1,
-            prior: None,
             age: Some(age),
+            ..beat(lead)
         };
         let stamp = format!("a.7.{lead}");
         self.receiver
@@ -135,14 +138,21 @@ impl Story {
         age: Duration,
     ) -> &mut Self {
         let heartbeat = Heartbeat {
-            kind: HeartbeatKind::Beat,
-            scope: Filter::new("d.x").unwrap(),
-            lead,
             trail,
-            next: MILLI * 40,
-            generation: 1,
-            prior: None,
             age: Some(age),
+            ..beat(lead)
+        };
+        let stamp = format!("{run}.{lead}");
+        self.receiver
+            .handle_heartbeat_answer(self.now, line, stamp.as_bytes(), &heartbeat);
+        self
+    }
+
+    /// The answer of a source that has ended.
+    pub(super) fn end_of(&mut self, run: &str, line: u64, lead: u64) -> &mut Self {
+        let heartbeat = Heartbeat {
+            kind: HeartbeatKind::End,
+            ..beat(lead)
         };
         let stamp = format!("{run}.{lead}");
         self.receiver
@@ -160,18 +170,16 @@ impl Story {
         let mut requests = core::iter::from_fn(|| self.receiver.poll_request(self.now));
         let asked = requests
             .find(|request| request.epoch == epoch && request.kind == RequestKind::Heartbeat);
+        let mut lines = self.receiver.statistics();
+        let lead = lines.find(|line| line.epoch == epoch).unwrap().highest;
+        drop(lines);
         let heartbeat = Heartbeat {
-            kind: HeartbeatKind::Beat,
             scope: Filter::new(scope).unwrap(),
-            lead: 0,
-            trail: 1,
-            next: MILLI * 40,
-            generation: 1,
             prior,
-            age: Some(MILLI),
+            ..beat(lead)
         };
         let line = asked.expect("it is asked").line;
-        let stamp = format!("a.{epoch}.0");
+        let stamp = format!("a.{epoch}.{lead}");
         self.receiver
             .handle_heartbeat_answer(self.now, line, stamp.as_bytes(), &heartbeat);
         self
@@ -181,13 +189,8 @@ impl Story {
     pub(super) fn beat_again(&mut self, lead: u64) -> &mut Self {
         let heartbeat = Heartbeat {
             kind: HeartbeatKind::Hello,
-            scope: Filter::new("d.x").unwrap(),
-            lead,
-            trail: 1,
-            next: MILLI * 40,
             generation: 2,
-            prior: None,
-            age: Some(MILLI),
+            ..beat(lead)
         };
         let stamp = format!("a.7.{lead}");
         self.receiver
@@ -234,13 +237,7 @@ impl Story {
     pub(super) fn wrong_epoch(&mut self, epoch: u64) -> &mut Self {
         let heartbeat = Heartbeat {
             kind: HeartbeatKind::Hello,
-            scope: Filter::new("d.x").unwrap(),
-            lead: 0,
-            trail: 1,
-            next: MILLI * 40,
-            generation: 1,
-            prior: None,
-            age: Some(MILLI),
+            ..beat(0)
         };
         let stamp = format!("a.{epoch}.0");
         let asked = self.asked;

@@ -336,13 +336,15 @@ impl Plan {
     fn forge(&mut self, jitter: &mut Jitter) {
         self.restart(1, false);
         for _ in 0..=jitter.below(3) {
+            let is_data = jitter.hits(0.5);
             let more = if jitter.hits(0.5) {
                 1 + jitter.below(100)
             } else {
-                1 << (8 + jitter.below(40))
+                // A message shows itself, so that a detector reports every number before it.
+                1 << (8 + jitter.below(if is_data { 4 } else { 40 }))
             };
             let at = millis(jitter, 20, 1_500);
-            self.forgeries.push(Forgery { at, more });
+            self.forgeries.push(Forgery { at, more, is_data });
         }
         self.link.loss = self.link.loss.min(0.3);
     }

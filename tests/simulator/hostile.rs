@@ -270,6 +270,13 @@ impl Account {
                 to,
                 ..
             } => self.decide((source.to_string(), epoch), from, to),
+            // They are owed again.
+            Event::Withdrawn {
+                source,
+                epoch,
+                from,
+                to,
+            } => self.take_back((source.to_string(), epoch), from, to),
             // It begins anew when it is heard.
             Event::SourceEvicted { source, epoch } => {
                 let run = (source.to_string(), epoch);
@@ -277,6 +284,27 @@ impl Account {
                 self.last.remove(&run);
             }
             _ => {}
+        }
+    }
+
+    fn take_back(&mut self, run: (String, u64), from: u64, to: u64) {
+        assert!(from <= to);
+        if let Some(last) = self.last.get_mut(&run) {
+            *last = (*last).min(from - 1);
+        }
+        let decided = self.decided.entry(run).or_default();
+        let within: Vec<_> = decided
+            .range(..=to)
+            .map(|(from, to)| (*from, *to))
+            .collect();
+        for (first, last) in within.into_iter().filter(|(_, last)| *last >= from) {
+            decided.remove(&first);
+            if first < from {
+                decided.insert(first, from - 1);
+            }
+            if last > to {
+                decided.insert(to + 1, last);
+            }
         }
     }
 

@@ -255,10 +255,11 @@ fn a_later_run_answers_for_the_earlier_ones() {
     assert!(is_one || refusals.into_inner() > 0, "nobody is told so");
 }
 
-/// I2: what only a forger says is never lost, but to whoever cannot ask.
+/// I1 and I2: what only a forger says or sends is never lost, but to whoever cannot ask, and hides
+/// nothing of the source.
 #[test]
-fn forged_heartbeats_make_no_false_loss() {
-    for_each_seed("forged_heartbeats", Group::Forgers);
+fn what_is_forged_makes_no_false_loss_and_hides_nothing() {
+    for_each_seed("what_is_forged", Group::Forgers);
 }
 
 /// Nothing that arrives breaks the account, the order or the clock.
@@ -275,6 +276,7 @@ fn a_receiver_withstands_whatever_arrives() {
 #[test]
 fn the_same_seed_tells_the_same_story() {
     run_some_seeds("the_same_seed", STORY_SEEDS, |seed| {
+        let mut lines = 0;
         for group in Group::ALL {
             let story = || {
                 let mut world = World::new(seed, Plan::new(*group, seed), true);
@@ -283,9 +285,11 @@ fn the_same_seed_tells_the_same_story() {
                 world.story().to_vec()
             };
             let one = story();
-            assert!(!one.is_empty(), "{group:?}");
+            // Where everybody joins when all is over nothing is said.
+            lines += one.len();
             assert!(one == story(), "I16: {group:?}");
         }
+        assert!(lines > 0);
     });
 }
 

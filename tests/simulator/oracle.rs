@@ -123,7 +123,7 @@ pub(super) struct Oracle {
     is_prompt: bool,
     /// Whether each message names the one before it on its subject, and they come in order.
     has_chains: bool,
-    /// Whether somebody sends heartbeats in a source's name.
+    /// Whether somebody speaks in a source's name.
     is_lied_to: bool,
     bounds: Option<Bounds>,
     /// The scope of each name.
@@ -164,6 +164,8 @@ struct Account {
     partial_since: Option<u64>,
     arrived: BTreeSet<u64>,
     suspected: BTreeSet<u64>,
+    /// What somebody else sent in its name.
+    forged: BTreeSet<u64>,
     /// What had been made up; repairs that were asked for before that are of no use.
     withdrawn: Vec<(u64, u64)>,
     outcomes: BTreeMap<u64, Outcome>,
@@ -262,7 +264,15 @@ impl Oracle {
         }
         let mut withdrawn = account.withdrawn.iter();
         let is_late = is_repair && withdrawn.any(|(from, to)| (*from..=*to).contains(&seq));
-        is_first && outcome.is_none() && !is_late
+        is_first && outcome.is_none() && !is_late && !account.forged.contains(&seq)
+    }
+
+    /// A message that somebody else sent in a source's name is about to be handed over: what has that
+    /// number may be taken for a copy.
+    pub(super) fn expect_forgery(&mut self, run: Run, seq: u64) {
+        let account = self.account(run);
+        account.known = account.known.max(seq);
+        account.forged.insert(seq);
     }
 
     /// A heartbeat is about to be handed over.
@@ -531,8 +541,10 @@ impl Oracle {
                 let fact = truth.fact(run);
                 let is_true = fact.is_closed && last_seq == fact.taken;
                 assert!(is_true, "I1: {run:?} has not ended at {last_seq}: {fact:?}");
+                let is_lied_to = self.is_lied_to;
                 let account = self.account(run);
-                assert!(!account.is_end_told, "I1: {run:?} ends twice");
+                let may_end = !account.is_end_told || is_lied_to;
+                assert!(may_end, "I1: {run:?} ends twice");
                 account.is_end_told = true;
             }
             Event::Withdrawn {
@@ -544,7 +556,16 @@ impl Oracle {
                 let run = Run::new(source.as_str(), epoch);
                 assert!(self.is_lied_to, "I2: {from}-{to} of {run:?} was announced");
                 let account = self.account(run);
+                let within = account.outcomes.range(from..=to);
+                let is_true = |(_, outcome): &(_, &Outcome)| **outcome == Outcome::Delivered;
+                let mut undone = within.filter(is_true).map(|(seq, _)| seq);
+                let undone = undone.find(|seq| !account.forged.contains(seq));
+                assert_eq!(undone, None, "I1: {run:?} has sent what is taken back");
+                account.outcomes.retain(|seq, _| !(from..=to).contains(seq));
                 account.suspected.retain(|seq| !(from..=to).contains(seq));
+                for last in account.last.values_mut() {
+                    *last = (*last).min(from - 1);
+                }
                 account.withdrawn.push((from, to));
             }
             Event::Conflict {
@@ -688,6 +709,12 @@ impl Oracle {
                 self.delivery == Delivery::DetectOnly || fact.is_crashed || self.is_lied_to;
             let has_claims = line.unverifiable == 0 || may_lose || !self.is_lossless;
             assert!(has_claims, "I5: given up without a claim, {line:?}");
+            let is_told_truth = self.delivery == Delivery::DetectOnly || !account.is_end_told;
+            assert!(
+                is_told_truth || line.highest == fact.taken,
+                "I1: {} were sent, {line:?}",
+                fact.taken
+            );
             let is_end_due = account.is_end_known == account.is_end_told;
             assert!(is_end_due, "I1: the end of {line:?}");
             let is_whole =

@@ -110,12 +110,13 @@ pub(super) enum Victim {
     Receiver(usize),
 }
 
-/// Somebody sends a heartbeat in the name of the first source.
+/// Somebody sends a heartbeat or a message in the name of the first source.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forgery {
     pub(super) at: Duration,
     /// So many more numbers than were sent it names.
     pub(super) more: u64,
+    pub(super) is_data: bool,
 }
 
 /// Somebody asks the first source for everything, again and again.

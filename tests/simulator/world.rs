@@ -418,7 +418,7 @@ impl World {
             .front()
             .is_some_and(|forgery| is_due(forgery, self.now))
         {
-            let more = self.forgeries.pop_front().unwrap().more;
+            let Forgery { more, is_data, .. } = self.forgeries.pop_front().unwrap();
             let Some(of) = self.sources[0].runs.last() else {
                 continue;
             };
@@ -433,14 +433,23 @@ impl World {
             heartbeat.lead += more;
             heartbeat.kind = HeartbeatKind::Beat;
             let stamp = format!("s{name}.{epoch}.{}", heartbeat.lead);
-            self.note(|| format!("forged heartbeat {stamp}: {heartbeat:?}"));
+            self.note(|| format!("forged {stamp}, data: {is_data}, {heartbeat:?}"));
+            let (seq, subject) = (heartbeat.lead, self.sources[0].plan.subjects[0]);
             for index in 0..self.receivers.len() {
                 let to = &mut self.receivers[index];
-                if to.is_up && to.oracle.has_met(run) {
+                if !to.is_up || !to.oracle.has_met(run) {
+                    continue;
+                }
+                if is_data {
+                    to.oracle.expect_forgery(run, seq);
+                    let tag = Tag { run, seq, subject };
+                    to.receiver
+                        .handle_message(self.now, Some(stamp.as_bytes()), tag);
+                } else {
                     to.receiver
                         .handle_heartbeat(self.now, stamp.as_bytes(), &heartbeat);
-                    self.drain(index);
                 }
+                self.drain(index);
             }
         }
     }

@@ -8,10 +8,10 @@ use super::{Line, Surroundings};
 use crate::jitter::Jitter;
 use crate::sequence::coverage::Coverage;
 use crate::sequence::defect::Defect;
-use crate::sequence::event::{Event, LossReason};
+use crate::sequence::event::LossReason;
 use crate::sequence::gaps::Gap;
 use crate::sequence::nanos::Nanos;
-use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges, width};
+use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges};
 use crate::sequence::receiver::{ReceiverOptions, Weight};
 use crate::sequence::repair::RepairEnd;
 use crate::sequence::sender::ReplyStatus;
@@ -80,6 +80,8 @@ pub(super) struct Asked {
     pub(super) at: Duration,
     pub(super) due: Duration,
     pub(super) has_won: bool,
+    /// The highest number that was known of when it was asked.
+    known: u64,
     /// Whether a later run has said that this one is over.
     is_disowned: bool,
 }
@@ -91,6 +93,8 @@ pub(in crate::sequence) struct Question {
     pub(super) since: Duration,
     pub(super) due: Duration,
     pub(super) pause: Duration,
+    /// When it was asked last: its number, and the highest number that was known of.
+    asked: Option<(RequestNumber, u64)>,
 }
 
 impl Question {
@@ -99,6 +103,7 @@ impl Question {
             since: due,
             due,
             pause,
+            asked: None,
         }
     }
 }
@@ -191,6 +196,12 @@ impl<M: Weight> Line<M> {
         self.asking.as_ref().map_or(0, |asking| asking.fruitless)
     }
 
+    /// The highest number that was known of when the question with this number was asked.
+    pub(super) fn known_before(&self, question: RequestNumber) -> Option<u64> {
+        let (number, known) = self.question()?.asked?;
+        (number == question).then_some(known)
+    }
+
     /// Nothing is to be learned any more.
     pub(super) fn forget_question(&mut self) {
         if let Some(asking) = &mut self.asking {
@@ -229,7 +240,7 @@ impl<M: Weight> Line<M> {
         }
         if let Some(asked) = asked {
             if let Some(lead) = end.lead {
-                self.withdraw(around, &asked.ranges, lead);
+                self.deny(around, lead, asked.known);
             }
             self.answer_time = Nanos::new(answer_time(now.saturating_sub(asked.at)));
             let is_refused = matches!(end.status, ReplyStatus::SlowDown | ReplyStatus::BadRequest);
@@ -312,34 +323,6 @@ impl<M: Weight> Line<M> {
         }
     }
 
-    /// Takes back what was asked for beyond the last number that the source names in its answer:
-    /// it had been announced before we asked, and not by the source.
-    fn withdraw(&mut self, around: &mut Surroundings<'_, M>, asked: &Ranges, lead: u64) {
-        let beyond = lead.saturating_add(1);
-        let mut unsent = Vec::new();
-        for (from, to) in asked.iter().filter(|(_, to)| *to > lead) {
-            unsent.extend(self.gaps.within(from.max(beyond), to));
-        }
-        // The highest first, so that nothing stays above what is taken back.
-        for (start, from, to) in unsent.into_iter().rev() {
-            self.gaps.cut(start, from, to);
-            if to == self.highest {
-                self.highest = from.saturating_sub(1);
-            } else {
-                let counts = self.counts_mut();
-                counts.unverifiable = counts.unverifiable.saturating_add(width(from, to));
-            }
-            self.end = self.end.filter(|end| *end < from);
-            around.events.push_back(Event::Withdrawn {
-                source: self.source.clone(),
-                epoch: self.epoch,
-                from,
-                to,
-            });
-        }
-        self.release(around);
-    }
-
     /// Nobody listens where the source, or an archive, takes requests.
     pub(in crate::sequence) fn handle_no_responders(
         &mut self,
@@ -400,6 +383,10 @@ impl<M: Weight> Line<M> {
             question.pause = question.pause.saturating_mul(2).min(QUESTION_PAUSE_MAX);
         }
         let number = self.next_number(false);
+        let known = self.highest;
+        if let Some(question) = &mut self.asking_mut().question {
+            question.asked = Some((number, known));
+        }
         self.note_question(number, now);
         Some(number)
     }
@@ -431,7 +418,7 @@ impl<M: Weight> Line<M> {
             ranges.push(next, next);
         }
         let number = self.next_number(of_archive);
-        let answer_time = self.answer_time.get();
+        let (answer_time, known) = (self.answer_time.get(), self.highest);
         let asking = self.asking_mut();
         let patience = if of_archive {
             asking.archives.was_last = true;
@@ -447,6 +434,7 @@ impl<M: Weight> Line<M> {
             at: now,
             due,
             has_won: false,
+            known,
             is_disowned: false,
         });
         Some((number, ranges))
@@ -577,9 +565,10 @@ mod tests {
         story.hello().data(&[1, 90]);
         assert_eq!(story.request().as_deref(), Some("2-89"));
         story.end_with(1, 204, &[("Seq", "a.7.1")]);
-        assert_eq!(story.told(), "epoch7 1 gap2-89 90 unsent2-89");
+        assert_eq!(story.told(), "epoch7 1 gap2-89 90 unsent2-90");
         story.wait(SECOND * 6);
-        assert_eq!((story.line().lost, story.line().unverifiable), (0, 88));
+        let line = story.line();
+        assert_eq!((line.lost, line.unverifiable, line.withdrawn), (0, 0, 1));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What has come until now is not told apart any more: it is taken as seen.
-    const fn all_until(newest: u64) -> Self {
+    pub(super) const fn all_until(newest: u64) -> Self {
         let marks = u128::MAX;
         Self { newest, marks }
     }
@@ -74,6 +74,11 @@ impl<M: Weight> Line<M> {
         let newest = self.seen.as_deref().map_or(0, |seen| seen.newest);
         let is_old = is_ordered && seq <= newest;
         if arrived.is_repaired || is_old || !self.see(seq) {
+            let seen = self.seen.get_or_insert_default();
+            let is_unknown = seen.is_too_old(seq) || is_old && seen.mark(seq);
+            if !arrived.is_repaired && is_unknown {
+                self.doubt_highest(around);
+            }
             self.counts_mut().count_duplicate();
             return true;
         }

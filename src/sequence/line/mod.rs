@@ -11,6 +11,7 @@ mod asking;
 mod baseline;
 mod chains;
 mod coverage;
+mod denial;
 mod identity;
 mod order;
 
@@ -269,7 +270,6 @@ impl<M: Weight> Line<M> {
     }
 
     pub(super) fn statistics(&self) -> LineStatistics {
-        let held = u64::try_from(self.held_len()).unwrap_or(u64::MAX);
         let none = Counts::default();
         let counts = self.counts.as_deref().unwrap_or(&none);
         LineStatistics {
@@ -278,13 +278,14 @@ impl<M: Weight> Line<M> {
             coverage: self.coverage,
             base: self.base,
             highest: self.highest,
+            withdrawn: counts.withdrawn,
             delivered: self.delivered,
             repaired: counts.repaired,
             late: counts.late,
             duplicates: counts.duplicates,
             gaps: counts.gaps,
             lost: counts.lost,
-            undecided: self.gaps.numbers().saturating_add(held),
+            undecided: self.undecided(),
             unverifiable: counts.unverifiable,
             is_ended: self.is_ended(),
             first_loss: counts.first_loss,
@@ -294,6 +295,12 @@ impl<M: Weight> Line<M> {
             lost_by_reason: counts.lost_by_reason,
             lost_by_cause: counts.lost_by_cause,
         }
+    }
+
+    /// Numbers that are missing or held.
+    fn undecided(&self) -> u64 {
+        let held = u64::try_from(self.held_len()).unwrap_or(u64::MAX);
+        self.gaps.numbers().saturating_add(held)
     }
 
     fn counts_mut(&mut self) -> &mut Counts {
@@ -394,6 +401,7 @@ impl<M: Weight> Line<M> {
         if question.is_some() && heartbeat.lead < self.highest && self.is_only_announced() {
             self.begin_anew(heartbeat.lead.saturating_add(1));
         }
+        let known = question.and_then(|question| self.known_before(question));
         self.note_proof(around, question.is_some());
         if question.is_none() && self.is_doubtful(around, heartbeat) {
             let may_ask = can_ask(around);
@@ -418,8 +426,16 @@ impl<M: Weight> Line<M> {
             self.next = Some(Nanos::new(heartbeat.next));
         }
         self.learn_base(around, heartbeat, question);
-        if !self.is_joining() && !self.wants_proof {
-            self.forget_question();
+        if heartbeat.lead < self.highest && known.is_none() {
+            self.doubt(around, heartbeat.lead);
+        } else {
+            self.confirm();
+            if !self.is_joining() && !self.wants_proof {
+                self.forget_question();
+            }
+        }
+        if let Some(known) = known {
+            self.deny(around, heartbeat.lead, known);
         }
         // What an earlier run still sends beside a later one is refused: only its end counts.
         let may_lead = !self.is_superseded || heartbeat.kind.is_end();

@@ -149,6 +149,23 @@ impl<M: Weight> Line<M> {
         }
     }
 
+    /// Drops what is held of these numbers: it was made up.
+    pub(super) fn drop_held(&mut self, from: u64, to: u64) {
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        held.messages.retain(|seq, waiting| {
+            let is_kept = *seq < from || *seq > to;
+            if !is_kept {
+                held.bytes = held.bytes.saturating_sub(waiting.bytes);
+            }
+            is_kept
+        });
+        if held.messages.is_empty() {
+            self.held = None;
+        }
+    }
+
     /// How many messages are held.
     pub(super) fn held_len(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.messages.len())
