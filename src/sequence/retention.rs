@@ -1,12 +1,13 @@
-//! What a sender keeps for repairs: the newest messages, their bytes in chunks that are used again.
+//! What a sender keeps for repairs: the newest messages, in chunks that are used again.
 //!
 //! ```text
-//!   entries   [ 41 | 42 | 43 | 44 | 45 | 46 ]     one for each message, oldest first
-//!   chunks    [ ..41 42 43 ][ 44 45 46 ..... ]    a message lies within one chunk
+//!   entries   [ 41 | 42 | 43 ]    [ 44 | 45 | 46 |      ]     where each message ends, and its parts
+//!   bytes     [ 41 42 43 ..... ]  [ 44 45 46 .......... ]
+//!               oldest chunk          newest chunk
 //! ```
 //!
-//! A chunk is free when its last message is forgotten, so at its ends the ring holds up to two chunks
-//! more than its messages need.
+//! A message lies within one chunk. A chunk is free when its last message is forgotten, so at its
+//! ends the ring holds up to two chunks more than its messages need.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use super::sender::Outgoing;
 pub struct RetentionLimits {
     /// Messages. Default 8,192.
     pub messages_max: usize,
-    /// Bytes of subjects, headers and payloads. Default 8 MiB.
+    /// Bytes of subjects, headers and payloads. Default 8 MiB; more than 4 GiB count as 4 GiB.
     pub bytes_max: usize,
     /// Age. Default 60 s.
     pub age_max: Duration,
@@ -52,43 +53,31 @@ pub enum RetentionOverflow {
 
 /// Bytes of a chunk, unless one message is larger.
 const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES_MIN: usize = 1 << 10;
+/// Messages of a chunk.
+const CHUNK_MESSAGES: usize = 2_048;
+/// Places in a chunk have 32 bits.
+const BYTES_MAX: usize = u32::MAX as usize;
+/// No number.
+const NO_NUMBER: u64 = u64::MAX;
 
 #[derive(Debug, Clone)]
 pub(super) struct Retention {
     limits: RetentionLimits,
     overflow: RetentionOverflow,
     age_nanos_max: u64,
+    /// The oldest first; in each some message is retained.
     chunks: VecDeque<Chunk>,
-    /// The number of the first chunk.
-    first_chunk: u64,
     /// One that is free.
     spare: Chunk,
     /// Bytes of what is retained.
     bytes: usize,
-    entries: VecDeque<Entry>,
-    /// The number of the first entry.
+    /// The oldest retained number.
     first: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    at: Nanos,
-    chunk: u64,
-    /// Where it begins in its chunk.
-    start: usize,
-    /// The number before it on its subject, 0 for none.
-    prev: Option<u64>,
-    len: usize,
-    subject_len: u32,
-    reply_len: u32,
-    headers_len: u32,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// Messages in it that are retained.
-    messages: usize,
+    /// One past the newest.
+    next: u64,
+    /// Until then nothing is too old.
+    fresh_until: Nanos,
 }
 
 /// A retained message, copied out.
@@ -101,21 +90,20 @@ pub(super) struct Retained {
     pub(super) payload: Vec<u8>,
 }
 
+// Numbers, and counts of what is in memory, are added with `wrapping_add`: they do not overflow.
 impl Retention {
-    pub(super) const fn new(limits: RetentionLimits, overflow: RetentionOverflow) -> Self {
+    pub(super) fn new(mut limits: RetentionLimits, overflow: RetentionOverflow) -> Self {
+        limits.bytes_max = limits.bytes_max.min(BYTES_MAX);
         Self {
             limits,
             overflow,
             age_nanos_max: Nanos::new(limits.age_max).since(Nanos::ZERO),
             chunks: VecDeque::new(),
-            first_chunk: 0,
-            spare: Chunk {
-                bytes: Vec::new(),
-                messages: 0,
-            },
+            spare: Chunk::new(),
             bytes: 0,
-            entries: VecDeque::new(),
             first: 1,
+            next: 1,
+            fresh_until: Nanos::ZERO,
         }
     }
 
@@ -126,100 +114,70 @@ impl Retention {
 
     /// Fails when the message may not be retained now. Changes nothing.
     #[inline]
-    pub(super) fn check(&self, now: Duration, message: &Outgoing<'_>) -> Result<(), SendError> {
-        if self.overflow == RetentionOverflow::Evict {
-            return Ok(());
+    pub(super) fn check(&self, now: Duration, message_bytes: usize) -> Result<(), SendError> {
+        match self.overflow {
+            RetentionOverflow::Evict => Ok(()),
+            RetentionOverflow::Refuse => self.check_room(now, message_bytes),
         }
-        let (found, max) = (message.len(), self.limits.bytes_max);
+    }
+
+    fn check_room(&self, now: Duration, found: usize) -> Result<(), SendError> {
+        let max = self.limits.bytes_max;
         if found > max {
             return Err(SendError::TooLargeToRetain { found, max });
         }
-        let mut messages = self.entries.len();
+        let mut messages = self.messages();
         let mut bytes = self.bytes;
-        for entry in &self.entries {
-            if messages < self.limits.messages_max && bytes.saturating_add(found) <= max {
+        for (at, len) in self.chunks.iter().flat_map(Chunk::retained) {
+            if messages < self.limits.messages_max as u64 && bytes.saturating_add(found) <= max {
                 return Ok(());
             }
-            let free_at = entry.at.get().saturating_add(self.limits.age_max);
+            let free_at = at.get().saturating_add(self.limits.age_max);
             if free_at > now {
                 return Err(SendError::RetentionFull { free_at });
             }
             messages = messages.saturating_sub(1);
-            bytes = bytes.saturating_sub(entry.len);
+            bytes = bytes.saturating_sub(len);
         }
         Ok(())
     }
 
     /// Keeps the message with the next number, forgetting what the bounds require.
     #[inline]
-    pub(super) fn push(&mut self, now: Duration, message: &Outgoing<'_>, prev: Option<u64>) {
-        let now = Nanos::new(now);
-        self.expire_at(now);
-        let bytes_max = self.limits.bytes_max;
-        let message_bytes = message.len();
-        while self.entries.len() >= self.limits.messages_max.max(1)
-            || self.bytes.saturating_add(message_bytes) > bytes_max
-        {
-            if Defect::NoRetentionBound.is_planted() || !self.pop() {
-                break;
+    pub(super) fn push(&mut self, now: Nanos, message: &Outgoing<'_>, prev: Option<u64>) {
+        let len = message.len();
+        if now > self.fresh_until {
+            self.expire_at(now);
+        }
+        while self.is_full(len) {
+            if !self.pop() {
+                // It cannot be kept at all: nothing up to it is retained.
+                self.next = self.next.wrapping_add(1);
+                self.first = self.next;
+                return;
             }
         }
-        if message_bytes > bytes_max || self.limits.messages_max == 0 {
-            // It cannot be kept at all: nothing up to it is retained.
-            self.first = self.first.saturating_add(1);
-            return;
+        let newest = self.chunks.back();
+        if !newest.is_some_and(|newest| newest.has_room(len)) {
+            self.begin_chunk();
         }
-        self.make_room(message_bytes);
-        let last = (self.chunks.len() as u64).saturating_sub(1);
-        let number = self.first_chunk.saturating_add(last);
-        let Some(chunk) = self.chunks.back_mut() else {
-            return;
-        };
-        let len = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX);
-        let reply = message.reply.unwrap_or_default();
-        self.entries.push_back(Entry {
-            at: now,
-            chunk: number,
-            start: chunk.bytes.len(),
-            prev,
-            len: message_bytes,
-            subject_len: len(message.subject.as_bytes()),
-            reply_len: len(reply.as_bytes()),
-            headers_len: len(message.headers),
-        });
-        chunk.bytes.extend_from_slice(message.subject.as_bytes());
-        for part in [reply.as_bytes(), message.headers] {
-            if !part.is_empty() {
-                chunk.bytes.extend_from_slice(part);
-            }
+        if let Some(newest) = self.chunks.back_mut() {
+            newest.push(now, message, len, prev);
         }
-        chunk.bytes.extend_from_slice(message.payload);
-        chunk.messages = chunk.messages.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(message_bytes);
+        self.bytes = self.bytes.wrapping_add(len);
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Copies the message with this number; `None` when it is not retained.
     pub(super) fn get(&self, seq: u64) -> Option<Retained> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        let entry = self.entries.get(index)?;
-        let chunk = usize::try_from(entry.chunk.checked_sub(self.first_chunk)?).ok()?;
-        let end = entry.start.checked_add(entry.len)?;
-        let mut rest = self.chunks.get(chunk)?.bytes.get(entry.start..end)?;
-        let mut part = |len: u32| {
-            let (part, after) = rest.split_at_checked(len as usize)?;
-            rest = after;
-            Some(part.to_vec())
-        };
-        Some(Retained {
-            prev: entry.prev,
-            subject: part(entry.subject_len)?,
-            reply: part(entry.reply_len)?,
-            headers: part(entry.headers_len)?,
-            payload: rest.to_vec(),
-        })
+        if !(self.first..self.next).contains(&seq) {
+            return None;
+        }
+        let later = self.chunks.partition_point(|chunk| chunk.first <= seq);
+        self.chunks.get(later.checked_sub(1)?)?.get(seq)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -237,57 +195,232 @@ impl Retention {
         self.expire_at(Nanos::new(now));
     }
 
-    #[inline]
     fn expire_at(&mut self, now: Nanos) {
         if self.overflow == RetentionOverflow::Refuse {
             return;
         }
-        while let Some(oldest) = self.entries.front() {
-            if now.since(oldest.at) <= self.age_nanos_max {
+        let oldest = |chunks: &VecDeque<Chunk>| chunks.front()?.retained().next();
+        while let Some((at, _)) = oldest(&self.chunks) {
+            if now.since(at) <= self.age_nanos_max {
+                self.fresh_until = at.plus(self.age_nanos_max);
                 return;
             }
             self.pop();
         }
+        self.fresh_until = now.plus(self.age_nanos_max);
     }
 
-    /// Makes the last chunk one that takes so many bytes more.
+    const fn messages(&self) -> u64 {
+        self.next.wrapping_sub(self.first)
+    }
+
+    /// Whether something is to be forgotten before so many bytes are kept.
     #[inline]
-    fn make_room(&mut self, bytes: usize) {
-        let last = self.chunks.back();
-        if last.is_some_and(|last| last.bytes.len().saturating_add(bytes) <= CHUNK_BYTES) {
-            return;
-        }
-        self.chunks.push_back(core::mem::take(&mut self.spare));
+    fn is_full(&self, len: usize) -> bool {
+        let is_full = self.messages() >= self.limits.messages_max as u64
+            || self.bytes.saturating_add(len) > self.limits.bytes_max;
+        is_full && !Defect::NoRetentionBound.is_planted()
     }
 
+    /// Forgets the oldest message; false when there is none.
     #[inline]
     fn pop(&mut self) -> bool {
-        let Some(oldest) = self.entries.pop_front() else {
+        let Some(oldest) = self.chunks.front_mut() else {
             return false;
         };
-        self.first = self.first.saturating_add(1);
-        self.bytes = self.bytes.saturating_sub(oldest.len);
-        if let Some(chunk) = self.chunks.front_mut() {
-            chunk.messages = chunk.messages.saturating_sub(1);
-            if chunk.messages == 0 {
-                self.recycle();
-            }
+        self.bytes = self.bytes.wrapping_sub(oldest.forget_first());
+        self.first = self.first.wrapping_add(1);
+        if oldest.is_forgotten() {
+            self.recycle();
         }
         true
     }
 
+    fn begin_chunk(&mut self) {
+        let mut chunk = core::mem::replace(&mut self.spare, Chunk::new());
+        chunk.first = self.next;
+        self.chunks.push_back(chunk);
+    }
+
     /// Frees the first chunk, whose messages are all forgotten.
     fn recycle(&mut self) {
-        let Some(mut chunk) = self.chunks.pop_front() else {
-            return;
-        };
-        self.first_chunk = self.first_chunk.saturating_add(1);
-        chunk.bytes.clear();
-        // One that grew for a large message does not stay. Growing doubles, so that a full one may
-        // take nearly twice its bytes.
-        if chunk.bytes.capacity() <= CHUNK_BYTES.saturating_mul(2) {
+        // One that grew for a large message does not stay.
+        if let Some(chunk) = self.chunks.pop_front()
+            && chunk.bytes.len() <= CHUNK_BYTES
+        {
             self.spare = chunk;
+            self.spare.clear();
         }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Chunk {
+    /// The number of its first message, retained or forgotten.
+    first: u64,
+    entries: Vec<Entry>,
+    /// Messages that are forgotten, and their bytes.
+    forgotten: usize,
+    forgotten_bytes: usize,
+    /// Bytes of all messages.
+    used: usize,
+    /// Those, and zeros.
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    at: Nanos,
+    /// The number before it on its subject, 0 for none.
+    prev: u64,
+    /// Where its bytes end in the chunk; they begin where those of the message before end.
+    end: u32,
+    subject_len: u32,
+    reply_len: u32,
+    headers_len: u32,
+}
+
+impl Chunk {
+    const fn new() -> Self {
+        Self {
+            first: 0,
+            entries: Vec::new(),
+            forgotten: 0,
+            forgotten_bytes: 0,
+            used: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    #[inline]
+    const fn has_room(&self, len: usize) -> bool {
+        self.used.saturating_add(len) <= CHUNK_BYTES && self.entries.len() < CHUNK_MESSAGES
+    }
+
+    /// Appends a message for which there is room, or the first.
+    #[inline]
+    fn push(&mut self, at: Nanos, message: &Outgoing<'_>, len: usize, prev: Option<u64>) {
+        let (start, end) = (self.used, self.used.wrapping_add(len));
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        let reply = message.reply.unwrap_or_default();
+        let mut room = self.bytes.get_mut(start..end).unwrap_or_default();
+        for part in [
+            message.subject.as_bytes(),
+            reply.as_bytes(),
+            message.headers,
+            message.payload,
+        ] {
+            if let Some((to, behind)) = core::mem::take(&mut room).split_at_mut_checked(part.len())
+            {
+                copy(to, part);
+                room = behind;
+            }
+        }
+        self.entries.push(Entry {
+            at,
+            prev: prev.unwrap_or(NO_NUMBER),
+            end: narrow(end),
+            subject_len: narrow(message.subject.len()),
+            reply_len: narrow(reply.len()),
+            headers_len: narrow(message.headers.len()),
+        });
+        self.used = end;
+    }
+
+    /// Makes a chunk of what was begun small: many sources send little.
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        let usual = if self.bytes.is_empty() {
+            CHUNK_BYTES_MIN
+        } else {
+            CHUNK_BYTES
+        };
+        let len = usual.max(needed);
+        self.bytes
+            .reserve_exact(len.saturating_sub(self.bytes.len()));
+        self.bytes.resize(len, 0);
+    }
+
+    fn get(&self, seq: u64) -> Option<Retained> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        let entry = self.entries.get(index)?;
+        let start = match index.checked_sub(1) {
+            Some(before) => self.entries.get(before)?.end,
+            None => 0,
+        };
+        let mut rest = self.bytes.get(start as usize..entry.end as usize)?;
+        let mut part = |len: u32| {
+            let (part, after) = rest.split_at_checked(len as usize)?;
+            rest = after;
+            Some(part.to_vec())
+        };
+        Some(Retained {
+            prev: Some(entry.prev).filter(|prev| *prev != NO_NUMBER),
+            subject: part(entry.subject_len)?,
+            reply: part(entry.reply_len)?,
+            headers: part(entry.headers_len)?,
+            payload: rest.to_vec(),
+        })
+    }
+
+    /// When each retained message was kept, and its bytes; the oldest first.
+    fn retained(&self) -> impl Iterator<Item = (Nanos, usize)> {
+        let entries = self.entries.get(self.forgotten..).unwrap_or_default();
+        entries.iter().scan(self.forgotten_bytes, |begin, entry| {
+            let end = entry.end as usize;
+            let len = end.saturating_sub(core::mem::replace(begin, end));
+            Some((entry.at, len))
+        })
+    }
+
+    /// Forgets the oldest retained message; returns its bytes.
+    #[inline]
+    fn forget_first(&mut self) -> usize {
+        let end = self
+            .entries
+            .get(self.forgotten)
+            .map_or(0, |entry| entry.end as usize);
+        self.forgotten = self.forgotten.wrapping_add(1);
+        end.wrapping_sub(core::mem::replace(&mut self.forgotten_bytes, end))
+    }
+
+    #[inline]
+    const fn is_forgotten(&self) -> bool {
+        self.forgotten >= self.entries.len()
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        (self.forgotten, self.forgotten_bytes, self.used) = (0, 0, 0);
+    }
+}
+
+/// A length or place in a chunk; none exceeds [`BYTES_MAX`].
+#[inline]
+fn narrow(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// Copies between slices of one length; what is short is two pieces that may overlap, and no call.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match from.len() {
+        0 => {}
+        8..16 => copy_ends::<8>(to, from),
+        16..=32 => copy_ends::<16>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline]
+fn copy_ends<const LEN: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<LEN>(), from.first_chunk()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<LEN>(), from.last_chunk()) {
+        *to = *from;
     }
 }
 
@@ -319,7 +452,7 @@ mod tests {
     fn the_newest_messages_are_kept_whole() {
         let mut retention = retention(2, RetentionOverflow::Evict);
         for (prev, payload) in (0..).zip([&b"one"[..], b"two", b"three"]) {
-            retention.push(Duration::ZERO, &message(payload), Some(prev));
+            retention.push(Nanos::ZERO, &message(payload), Some(prev));
         }
         assert_eq!(retention.trail(), 2);
         assert_eq!(retention.get(1), None);
@@ -331,17 +464,17 @@ mod tests {
             (&b"H: v\r\n"[..], &b"three"[..])
         );
         assert_eq!(retention.get(4), None);
-        retention.push(SECOND * 3, &message(b"4"), None);
+        retention.push(Nanos::new(SECOND * 3), &message(b"4"), None);
         assert_eq!(retention.trail(), 4, "the others were too old");
     }
 
     #[test]
     fn a_message_too_large_to_keep_leaves_nothing_retained() {
         let mut retention = retention(9, RetentionOverflow::Evict);
-        retention.push(Duration::ZERO, &message(b"1"), None);
-        retention.push(Duration::ZERO, &message(&[0; 50]), None);
+        retention.push(Nanos::ZERO, &message(b"1"), None);
+        retention.push(Nanos::ZERO, &message(&[0; 50]), None);
         assert_eq!(retention.trail(), 3);
-        retention.push(Duration::ZERO, &message(b"3"), None);
+        retention.push(Nanos::ZERO, &message(b"3"), None);
         assert_eq!(retention.get(3).unwrap().payload, b"3");
     }
 
@@ -362,8 +495,8 @@ mod tests {
                 2_500 => vec![1; 2 * CHUNK_BYTES],
                 _ => payload(seq),
             };
-            retention.push(Duration::ZERO, &message(&bytes), None);
-            let held: usize = retention.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+            retention.push(Nanos::ZERO, &message(&bytes), None);
+            let held: usize = retention.chunks.iter().map(|chunk| chunk.used).sum();
             assert!(held <= retention.bytes + 2 * CHUNK_BYTES, "{held} bytes");
             for kept in retention.trail()..=seq {
                 if kept != 2_500 && (kept == retention.trail() || kept + 9 > seq) {
@@ -381,18 +514,18 @@ mod tests {
     #[test]
     fn a_retention_that_refuses_forgets_only_the_old_and_only_for_room() {
         let mut retention = retention(2, RetentionOverflow::Refuse);
-        retention.push(Duration::ZERO, &message(b"1"), None);
-        retention.push(SECOND, &message(b"2"), None);
+        retention.push(Nanos::ZERO, &message(b"1"), None);
+        retention.push(Nanos::new(SECOND), &message(b"2"), None);
         assert_eq!(
-            retention.check(SECOND / 2, &message(b"3")),
+            retention.check(SECOND / 2, message(b"3").len()),
             Err(SendError::RetentionFull { free_at: SECOND })
         );
         retention.expire(SECOND * 9);
         assert_eq!(retention.trail(), 1, "age alone forgets nothing");
-        assert_eq!(retention.check(SECOND, &message(b"3")), Ok(()));
-        retention.push(SECOND, &message(b"3"), None);
+        assert_eq!(retention.check(SECOND, message(b"3").len()), Ok(()));
+        retention.push(Nanos::new(SECOND), &message(b"3"), None);
         assert_eq!(retention.trail(), 2);
         let large = SendError::TooLargeToRetain { found: 58, max: 40 };
-        assert_eq!(retention.check(SECOND, &message(&[0; 50])), Err(large));
+        assert_eq!(retention.check(SECOND, message(&[0; 50]).len()), Err(large));
     }
 }

@@ -34,6 +34,9 @@ impl Default for HeartbeatOptions {
     }
 }
 
+/// No first heartbeat takes longer, in nanoseconds: 73 years.
+const FIRST_MAX: u64 = u64::MAX / 8;
+
 /// All in nanoseconds: it is reckoned for every message.
 #[derive(Debug, Clone)]
 pub(super) struct Rhythm {
@@ -53,10 +56,14 @@ impl Rhythm {
             Some(fixed) => (fixed, fixed),
             None => (options.first_min, options.first_max),
         };
-        let first_min = nanos(first_min);
+        let (first_min, first_max) = (nanos(first_min), nanos(first_max));
         Self {
             first_min,
-            first_max: nanos(first_max),
+            first_max: if first_max > FIRST_MAX {
+                FIRST_MAX
+            } else {
+                first_max
+            },
             interval_max: options.interval_max,
             usual_pause: 0,
             last_message: None,
@@ -67,11 +74,11 @@ impl Rhythm {
 
     /// A message was sent.
     #[inline]
-    pub(super) fn note_message(&mut self, now: Duration) {
-        let now = Nanos::new(now);
+    pub(super) fn note_message(&mut self, now: Nanos) {
         if let Some(last) = self.last_message {
             let pause = now.since(last).min(self.first_max);
-            self.usual_pause = self.usual_pause.saturating_mul(7).saturating_add(pause) / 8;
+            // Neither of them exceeds an eighth of all.
+            self.usual_pause = self.usual_pause.wrapping_mul(7).wrapping_add(pause) / 8;
         }
         self.last_message = Some(now);
         self.interval = self.first_nanos();
@@ -109,7 +116,7 @@ impl Rhythm {
 
     #[inline]
     fn first_nanos(&self) -> u64 {
-        let by_rhythm = self.usual_pause.saturating_mul(4);
+        let by_rhythm = self.usual_pause.wrapping_mul(4);
         by_rhythm.max(self.first_min).min(self.first_max)
     }
 }
@@ -128,7 +135,7 @@ mod tests {
     fn heartbeats_follow_the_rhythm_then_thin_out_to_the_cap() {
         let mut rhythm = Rhythm::new(HeartbeatOptions::default(), Duration::ZERO);
         let mut jitter = Jitter::new(1);
-        rhythm.note_message(MILLI);
+        rhythm.note_message(Nanos::new(MILLI));
         assert_eq!(rhythm.due(), MILLI * 21, "a burst is checked after 20 ms");
         let mut now = rhythm.due();
         assert_eq!(rhythm.note_heartbeat(now, &mut jitter), MILLI * 40);
@@ -147,7 +154,7 @@ mod tests {
     fn a_steady_source_adds_no_heartbeats() {
         let mut rhythm = Rhythm::new(HeartbeatOptions::default(), Duration::ZERO);
         for second in 0..40 {
-            rhythm.note_message(MILLI * 100 * second);
+            rhythm.note_message(Nanos::new(MILLI * 100 * second));
         }
         let pause = rhythm.due() - MILLI * 3_900;
         assert!(pause > MILLI * 300, "{pause:?}");

@@ -23,6 +23,7 @@ use super::claim::{Holder, NameNotice};
 use super::defect::Defect;
 use super::error::SendError;
 use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
+use super::nanos::Nanos;
 use super::retention::{Retention, RetentionLimits, RetentionOverflow};
 use super::rhythm::{HeartbeatOptions, Rhythm};
 use super::source::SourceName;
@@ -127,11 +128,12 @@ impl Outgoing<'_> {
             Some(reply) => reply.len(),
             None => 0,
         };
+        // Nobody has as many bytes in memory as `usize` counts.
         self.subject
             .len()
-            .saturating_add(reply)
-            .saturating_add(self.headers.len())
-            .saturating_add(self.payload.len())
+            .wrapping_add(reply)
+            .wrapping_add(self.headers.len())
+            .wrapping_add(self.payload.len())
     }
 }
 
@@ -253,8 +255,8 @@ impl Sender {
         }
         // The version, two line ends, and the stamp with the longest numbers.
         let overhead = self.stamp_line.prefix_len().saturating_add(12 + 2 * 17 + 2);
-        let found = message
-            .len()
+        let message_bytes = message.len();
+        let found = message_bytes
             .saturating_add(overhead)
             .saturating_add(REPAIR_HEADROOM_BYTES);
         if found > body_bytes_max {
@@ -263,7 +265,7 @@ impl Sender {
                 max: body_bytes_max,
             });
         }
-        self.retention.check(now, message)
+        self.retention.check(now, message_bytes)
     }
 
     /// Gives the message its number, retains it, and appends the stamp's header line to `line`.
@@ -295,12 +297,11 @@ impl Sender {
         } else {
             prev
         };
+        let now = Nanos::new(now);
         self.retention.push(now, message, prev);
         self.lead = seq;
         self.rhythm.note_message(now);
-        self.statistics.stamped = self.statistics.stamped.saturating_add(1);
-        self.stamp_line.advance();
-        self.stamp_line.write(line, prev);
+        self.stamp_line.write_next(line, prev);
         Ok(seq)
     }
 
@@ -520,7 +521,10 @@ impl Sender {
     /// Counts so far.
     #[must_use]
     pub const fn statistics(&self) -> SenderStatistics {
-        self.statistics
+        SenderStatistics {
+            stamped: self.lead,
+            ..self.statistics
+        }
     }
 
     /// The header line that names `seq` as the last number of this run.
