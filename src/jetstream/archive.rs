@@ -9,10 +9,11 @@
 //! direct get; nothing is stored here but the index.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use crate::client::{Client, Error, Subscription};
 use crate::sequence::{ArchiveIndex, ControlSubjects, RepairLimits, STAMP_HEADER, Stamp};
@@ -28,7 +29,7 @@ const GROUP: &str = "natseq-archive";
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Without a word from it for this long it is made anew.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// The pause after the stream could not be followed.
+/// The pause after the stream could not be followed, or was not what the index says.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The status of what is no message.
 const CONTROL: u16 = 100;
@@ -92,8 +93,14 @@ pub struct Archive {
     requests: Subscription,
     deliveries: Subscription,
     line: ConsumerLine,
+    /// When the stream was made, in the server's words.
+    created: String,
     /// The last message of the stream that was seen.
     last: u64,
+    /// Whether deliveries are missing: until the stream is followed anew nothing more of it is taken.
+    is_lost: bool,
+    /// Ends when the stream is to be followed anew.
+    renewal: Pin<Box<Sleep>>,
     statistics: ArchiveStatistics,
 }
 
@@ -117,38 +124,47 @@ impl Archive {
             requests,
             deliveries,
             line: ConsumerLine::new(),
+            created: String::new(),
             last: 0,
+            is_lost: true,
+            renewal: Box::pin(sleep(SILENCE_MAX)),
             statistics: ArchiveStatistics::default(),
         };
         archive.follow().await?;
         Ok(archive)
     }
 
-    /// Serves until the client is closed. Cancel safe but for the request that is being answered.
+    /// Serves until the client is closed. Cancel safe but for the request that is being answered: to read
+    /// [`Archive::statistics`], cancel it and call it again.
     pub async fn run(&mut self) {
         let mut batch = Vec::new();
-        let mut silence = Box::pin(sleep(SILENCE_MAX));
         loop {
-            let is_lost = tokio::select! {
-                count = self.deliveries.next_batch(&mut batch, 1_024) => {
+            tokio::select! {
+                count = self.deliveries.next_batch(&mut batch, 1_024), if !self.is_lost => {
                     if count == 0 {
                         return;
                     }
-                    silence = Box::pin(sleep(SILENCE_MAX));
-                    batch.drain(..).fold(false, |is_lost, message| is_lost | !self.take(&message))
+                    self.renewal = Box::pin(sleep(SILENCE_MAX));
+                    // What lies behind a hole comes again.
+                    if !batch.drain(..).all(|message| self.take(&message)) {
+                        self.renew_in(Duration::ZERO);
+                    }
                 }
                 request = self.requests.next() => match request {
-                    Some(request) => !self.serve(&request).await,
+                    Some(request) => {
+                        if !self.serve(&request).await {
+                            self.forget();
+                            self.renew_in(PAUSE);
+                        }
+                    }
                     None => return,
                 },
-                () = &mut silence => true,
-            };
-            if is_lost {
-                let pause = match self.follow().await {
-                    Ok(()) => SILENCE_MAX,
-                    Err(_) => PAUSE,
-                };
-                silence = Box::pin(sleep(pause));
+                () = &mut self.renewal => {
+                    self.is_lost = true;
+                    if self.follow().await.is_err() {
+                        self.renew_in(PAUSE);
+                    }
+                }
             }
         }
     }
@@ -159,21 +175,31 @@ impl Archive {
         self.statistics
     }
 
-    /// Has the stream deliver what was not seen of it yet.
+    fn renew_in(&mut self, pause: Duration) {
+        self.is_lost = true;
+        self.renewal = Box::pin(sleep(pause));
+    }
+
+    /// Begins at the stream's first message again.
+    fn forget(&mut self) {
+        self.index.clear();
+        self.last = 0;
+    }
+
+    /// Has the stream deliver what was not seen of it yet. Cancel safe: then it is done anew.
     async fn follow(&mut self) -> Result<(), ArchiveError> {
         let stream = self.options.stream.clone();
         let info: StreamInfo = self.ask(&format!("STREAM.INFO.{stream}"), b"").await?;
         if !info.config.allow_direct {
             return Err(ArchiveError::NoDirectGet);
         }
-        if info.state.last_seq < self.last {
-            // The stream was made anew: a consumer that waits for what it has lost would wait for ever.
-            self.index.clear();
-            self.last = 0;
+        if info.created != self.created || info.state.last_seq < self.last {
+            // The stream was made anew: its places carry other messages.
+            self.forget();
+            self.created = info.created;
         }
         let inbox = self.client.new_inbox()?;
-        self.deliveries = self.client.subscribe(&inbox)?;
-        self.line = ConsumerLine::new();
+        let deliveries = self.client.subscribe(&inbox)?;
         let consumer = CreateConsumer {
             stream_name: &stream,
             config: ConsumerConfig {
@@ -192,6 +218,10 @@ impl Archive {
         let request = serde_json::to_vec(&consumer).unwrap_or_default();
         let subject = format!("CONSUMER.CREATE.{stream}");
         let _: Created = self.ask(&subject, &request).await?;
+        self.deliveries = deliveries;
+        self.line = ConsumerLine::new();
+        self.is_lost = false;
+        self.renewal = Box::pin(sleep(SILENCE_MAX));
         self.statistics.restarts = self.statistics.restarts.saturating_add(1);
         Ok(())
     }
@@ -227,7 +257,11 @@ impl Archive {
         else {
             return true;
         };
-        if !matches!(self.line.handle_delivery(&ack), Finding::InOrder) {
+        // A line takes its first delivery as it comes, and the first may be missing, too.
+        let before = ack.consumer_seq.saturating_sub(1);
+        if !matches!(self.line.handle_heartbeat(before), Finding::InOrder)
+            || !matches!(self.line.handle_delivery(&ack), Finding::InOrder)
+        {
             return false;
         }
         self.last = ack.stream_seq;
@@ -280,6 +314,7 @@ impl Archive {
 
 #[derive(Deserialize)]
 struct StreamInfo {
+    created: String,
     config: StreamConfig,
     state: StreamState,
 }
@@ -318,15 +353,16 @@ struct ConsumerConfig<'a> {
 #[derive(Deserialize)]
 struct Created {}
 
+/// What the server answers to what it does not do.
 #[derive(Deserialize)]
-struct Refused {
-    error: ApiError,
+pub(super) struct Refused {
+    pub(super) error: ApiError,
 }
 
 #[derive(Deserialize)]
-struct ApiError {
+pub(super) struct ApiError {
     #[serde(default)]
-    err_code: u64,
+    pub(super) err_code: u64,
     #[serde(default)]
     description: String,
 }

@@ -13,7 +13,7 @@ use crate::sequence::{
 use crate::subject::Subject;
 use crate::wire::{Headers, Message};
 
-use super::archive::ArchiveOptions;
+use super::archive::{ArchiveOptions, Refused};
 
 /// Messages that are read from the stream at a time.
 const READS_MAX: usize = 16;
@@ -23,6 +23,10 @@ const REPLY_SUBJECT_BYTES_MAX: usize = 128;
 const FRAME_BYTES: usize = 40;
 /// Two numbers of 16 digits, a dash and a comma for each are within the 4,096 bytes that receivers read.
 const GONE_RANGES_MAX: usize = 120;
+/// The status of a direct get that finds nothing.
+const NOT_FOUND: u16 = 404;
+/// What a stream's leader says when there is no such message.
+const NO_MESSAGE_FOUND: u64 = 10_037;
 /// What a stream adds to a message that it gives out.
 const ADDED: [&str; 6] = [
     "Nats-Stream",
@@ -190,7 +194,8 @@ impl Answers {
         let highest = index.highest(source, *epoch).unwrap_or(0);
         let mut end = end(ReplyStatus::End, asked, highest)?;
         end.append(SEQ_TRAIL, lowest.to_string())?;
-        let gone = together(&stored.gone, &gone);
+        let (gone, is_all) = together(&stored.gone, &gone);
+        stored.has_more |= !is_all;
         if !gone.is_empty() {
             end.append(SEQ_GONE, gone.to_text())?;
         }
@@ -216,12 +221,8 @@ impl Answers {
         let mut reads = JoinSet::new();
         for (at, (seq, place)) in places.into_iter().enumerate() {
             let client = self.client.clone();
-            let subject = format!("$JS.API.DIRECT.GET.{}", self.stream);
-            reads.spawn(async move {
-                let request = format!("{{\"seq\":{place}}}");
-                let answer = client.request(&subject, request).await;
-                (at, seq, Read::of(answer))
-            });
+            let stream = self.stream.clone();
+            reads.spawn(async move { (at, seq, Read::from(&client, &stream, place).await) });
         }
         let mut read = reads.join_all().await;
         read.sort_by_key(|(at, ..)| *at);
@@ -287,21 +288,32 @@ pub(super) fn carried<'a>(
 /// What became of reading one message.
 enum Read {
     Found(Message),
-    /// The stream does not have it any more.
+    /// The stream does not have it any more, as its leader says.
     Gone,
-    /// The stream did not answer.
+    /// The stream did not answer, or not for all.
     Unknown,
 }
 
 impl Read {
-    fn of(answer: Result<Message, Error>) -> Self {
-        match answer {
-            Ok(message) => match message.status() {
-                Some(status) if status.code == 404 => Self::Gone,
-                Some(_) => Self::Unknown,
-                None => Self::Found(message),
-            },
-            Err(_) => Self::Unknown,
+    async fn from(client: &Client, stream: &str, place: u64) -> Self {
+        let request = format!("{{\"seq\":{place}}}");
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let Ok(message) = client.request(&subject, request.clone()).await else {
+            return Self::Unknown;
+        };
+        match message.status() {
+            None => return Self::Found(message),
+            Some(status) if status.code == NOT_FOUND => {}
+            Some(_) => return Self::Unknown,
+        }
+        // Any replica or mirror answers that, and one that lags has not got yet what the leader has.
+        let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
+        let Ok(answer) = client.request(&subject, request).await else {
+            return Self::Unknown;
+        };
+        match serde_json::from_slice(answer.payload()) {
+            Ok(Refused { error }) if error.err_code == NO_MESSAGE_FOUND => Self::Gone,
+            _ => Self::Unknown,
         }
     }
 }
@@ -338,16 +350,19 @@ fn repair(message: &Message, asked: &Asked, seq: u64) -> Option<(Carrier, Header
     Some((carrier, headers))
 }
 
-/// Both, as far as their text is read by receivers; the rest is asked for again.
-fn together(ranges: &Ranges, numbers: &[u64]) -> Ranges {
+/// Both as far as their text is read by receivers, and whether that is all.
+fn together(ranges: &Ranges, numbers: &[u64]) -> (Ranges, bool) {
     let mut all: Vec<(u64, u64)> = ranges.iter().collect();
     all.extend(numbers.iter().map(|number| (*number, *number)));
     all.sort_unstable();
     let mut together = Ranges::new();
-    for (from, to) in all.into_iter().take(GONE_RANGES_MAX) {
+    for (from, to) in all {
         together.push(from, to);
+        if together.len() > GONE_RANGES_MAX {
+            return (together.without(from, to), false);
+        }
     }
-    together
+    (together, true)
 }
 
 /// Milliseconds in decimal, one begun counts.

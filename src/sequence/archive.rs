@@ -21,6 +21,8 @@ pub struct ArchiveIndex {
     /// Every span, the oldest first.
     age: VecDeque<(SourceName, u64, u64)>,
     spans_max: usize,
+    /// Whether something was forgotten: what is not known then of a run may be that.
+    has_forgotten: bool,
 }
 
 /// What is stored of one run.
@@ -29,6 +31,8 @@ struct Run {
     /// By first number.
     spans: BTreeMap<u64, Span>,
     highest: u64,
+    /// What is not known up to here may have been forgotten.
+    forgotten: u64,
     /// Where its messages carry their stamps.
     carrier: Carrier,
 }
@@ -46,7 +50,8 @@ struct Span {
 pub struct Stored {
     /// Numbers with their places, ascending.
     pub found: Vec<(u64, u64)>,
-    /// Numbers that were not stored although later ones were: they will not come any more.
+    /// Numbers that were not stored although later ones were: they will not come any more. What the
+    /// index may have forgotten is not among them.
     pub gone: Ranges,
     /// Whether there is more than was asked to be found.
     pub has_more: bool,
@@ -60,6 +65,7 @@ impl ArchiveIndex {
             runs: BTreeMap::new(),
             age: VecDeque::new(),
             spans_max,
+            has_forgotten: false,
         }
     }
 
@@ -75,7 +81,18 @@ impl ArchiveIndex {
         if seq == 0 {
             return false;
         }
-        let run = self.runs.entry((source.clone(), stamp.epoch)).or_default();
+        let forgotten = if self.has_forgotten {
+            seq.saturating_sub(1)
+        } else {
+            0
+        };
+        let run = self
+            .runs
+            .entry((source.clone(), stamp.epoch))
+            .or_insert_with(|| Run {
+                forgotten,
+                ..Run::default()
+            });
         run.highest = run.highest.max(seq);
         run.carrier = carrier;
         if let Some((first, span)) = run.spans.range_mut(..=seq).next_back() {
@@ -109,6 +126,12 @@ impl ArchiveIndex {
     ) -> Option<Stored> {
         let run = self.runs.get(&(source.clone(), epoch))?;
         let mut stored = Stored::default();
+        let pass = |from: u64, to: u64, gone: &mut Ranges| {
+            let from = from.max(run.forgotten.saturating_add(1));
+            if from <= to {
+                gone.push(from, to);
+            }
+        };
         for (from, to) in asked.iter() {
             let to = to.min(run.highest);
             let mut next = from;
@@ -122,9 +145,7 @@ impl ArchiveIndex {
                 if start > end {
                     continue;
                 }
-                if next < start {
-                    stored.gone.push(next, start.saturating_sub(1));
-                }
+                pass(next, start.saturating_sub(1), &mut stored.gone);
                 for seq in start..=end {
                     if stored.found.len() >= most {
                         stored.has_more = true;
@@ -135,9 +156,7 @@ impl ArchiveIndex {
                 }
                 next = end.saturating_add(1);
             }
-            if next <= to {
-                stored.gone.push(next, to);
-            }
+            pass(next, to, &mut stored.gone);
         }
         Some(stored)
     }
@@ -172,17 +191,21 @@ impl ArchiveIndex {
     pub fn clear(&mut self) {
         self.runs.clear();
         self.age.clear();
+        self.has_forgotten = false;
     }
 
     fn forget_oldest(&mut self) {
         let Some((source, epoch, first)) = self.age.pop_front() else {
             return;
         };
+        self.has_forgotten = true;
         let name = (source, epoch);
         let Some(run) = self.runs.get_mut(&name) else {
             return;
         };
-        run.spans.remove(&first);
+        if let Some(span) = run.spans.remove(&first) {
+            run.forgotten = run.forgotten.max(span.last);
+        }
         if run.spans.is_empty() {
             self.runs.remove(&name);
         }
@@ -253,14 +276,21 @@ mod tests {
         let mut index = index(2, &[("a", 1, 1), ("b", 1, 2), ("a", 2, 3), ("a", 2, 4)]);
         assert_eq!(index.spans(), 2);
         assert_eq!(find(&index, "a", "1-2", 9).unwrap().found, [(2, 3)]);
-        assert_eq!(find(&index, "a", "1-2", 9).unwrap().gone.to_text(), b"1");
         assert_eq!(index.lowest(&SourceName::new("a").unwrap(), 7), Some(2));
         assert_eq!(index.highest(&SourceName::new("a").unwrap(), 7), Some(2));
+        let gone = |index: &_, source, asked| find(index, source, asked, 9).unwrap().gone.to_text();
+        assert_eq!(gone(&index, "a", "1-2"), b"", "the store may have it");
+        for (text, place) in [("a.7.5", 5), ("b.7.3", 6), ("b.7.5", 7)] {
+            let stamp = Stamp::parse(text.as_bytes()).unwrap();
+            assert!(index.insert(&stamp, Carrier::Token, place));
+        }
+        assert_eq!(gone(&index, "b", "1-5"), b"4", "1 was stored once");
+        assert_eq!(index.lowest(&SourceName::new("b").unwrap(), 7), Some(3));
         let zero = Stamp::parse(b"a.7.0").unwrap();
         assert!(!index.insert(&zero, Carrier::Token, 9));
         let carrier = |name: &str| index.carrier(&SourceName::new(name).unwrap(), 7);
         assert_eq!(
-            (carrier("a"), carrier("z")),
+            (carrier("b"), carrier("z")),
             (Carrier::Token, Carrier::Header)
         );
         index.clear();

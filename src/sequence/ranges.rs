@@ -65,7 +65,7 @@ impl Ranges {
 
     /// The numbers that do not lie from `from` to `to`.
     #[must_use]
-    pub(super) fn without(&self, from: u64, to: u64) -> Self {
+    pub(crate) fn without(&self, from: u64, to: u64) -> Self {
         let mut left = Self::new();
         for (first, last) in self.iter() {
             if to < from || last < from || first > to {

@@ -328,7 +328,7 @@ const fn subject(number: u64) -> &'static str {
 }
 
 /// All answers to one request; the end is the last.
-async fn ask(client: &Client, subject: &str, ranges: &str) -> Vec<Message> {
+pub(crate) async fn ask(client: &Client, subject: &str, ranges: &str) -> Vec<Message> {
     let inbox = client.new_inbox().unwrap();
     ask_as(client, &inbox, subject, ranges).await
 }
@@ -352,11 +352,11 @@ async fn ask_as(client: &Client, inbox: &str, subject: &str, ranges: &str) -> Ve
     }
 }
 
-fn status(message: &Message) -> u16 {
+pub(crate) fn status(message: &Message) -> u16 {
     message.status().unwrap().code
 }
 
-async fn create_stream(client: &Client, allow_direct: bool) {
+pub(crate) async fn create_stream(client: &Client, allow_direct: bool) {
     let config = format!(
         "{{\"name\":\"S\",\"subjects\":[\"d.>\"],\"storage\":\"memory\",\"allow_direct\":{allow_direct}}}"
     );
@@ -368,7 +368,7 @@ async fn create_stream(client: &Client, allow_direct: bool) {
     assert!(!text.contains("\"error\""), "{text}");
 }
 
-fn lossy(binary: &ServerBinary) -> (RealServer, Folder) {
+pub(crate) fn lossy(binary: &ServerBinary) -> (RealServer, Folder) {
     let folder = Folder::new();
     let config = format!(
         "jetstream {{ store_dir: \"{}\" }}\nmappings = {{ \"d.x\": [ {{ destination: \"d.x\", weight: 80% }} ] }}",

@@ -16,6 +16,8 @@ mod support;
 mod account;
 #[cfg(feature = "jetstream")]
 mod archive;
+#[cfg(all(feature = "jetstream", feature = "broker"))]
+mod archive_doubts;
 mod limits;
 mod loss;
 mod names;
