@@ -254,6 +254,44 @@ async fn a_name_in_a_file_goes_on_although_the_clock_was_set_back() {
     }
 }
 
+/// Its end is noted when another takes the name; what follows when it takes it back is noted as well.
+#[tokio::test]
+async fn a_name_in_a_file_goes_on_after_another_had_it() {
+    for binary in servers("a durable name taken back") {
+        let server = RealServer::start(&binary, "");
+        let folder = Folder::new();
+        let path = folder.path.join("name.json");
+        let open = || DurableName::open(&path, SourceName::new(NAME).unwrap()).unwrap();
+        let (client, elsewhere) = (client(&server).await, client(&server).await);
+        let first = builder(&client).durable(open());
+        let mut first = first.claim(NamePolicy::Takeover).await.unwrap();
+        publish(&first, 1..=3).await;
+        let epoch = first.epoch();
+        let second = builder(&elsewhere)
+            .claim(NamePolicy::Takeover)
+            .await
+            .unwrap();
+        let noted = async {
+            while open().prior() != Some(Prior { epoch, lead: 3 }) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, noted).await.unwrap();
+        assert_eq!(
+            first.fenced_by(),
+            Some(second.epoch()),
+            "{}",
+            binary.version
+        );
+        first.reacquire(NamePolicy::Takeover).await.unwrap();
+        publish(&first, 1..=2).await;
+        let epoch = first.epoch();
+        first.close().await;
+        let ended = Prior { epoch, lead: 2 };
+        assert_eq!(open().prior(), Some(ended), "{}", binary.version);
+    }
+}
+
 /// There is an end to epochs, in a file as in a claim that was made up.
 #[tokio::test]
 async fn a_name_that_has_had_the_highest_epoch_has_no_next_run() {

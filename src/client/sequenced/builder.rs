@@ -1,6 +1,7 @@
 //! What a sequenced publisher is made with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::client::Client;
@@ -237,7 +238,7 @@ impl SequencedPublisherBuilder {
             carrier,
             self.subjects,
             options,
-            self.durable,
+            self.durable.map(|durable| Arc::new(Mutex::new(durable))),
             hold,
         )?;
         Ok(SequencedPublisher { lane })

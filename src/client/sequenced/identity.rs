@@ -98,8 +98,11 @@ impl DurableName {
         self.write(epoch, None)
     }
 
-    /// Notes where the run has ended.
+    /// Notes where a run has ended, unless the next has begun already.
     pub(super) fn end(&mut self, ended: Prior) -> Result<(), Error> {
+        if self.epoch != ended.epoch {
+            return Ok(());
+        }
         self.write(ended.epoch, Some(ended))
     }
 

@@ -218,12 +218,10 @@ impl SequencedPublisher {
         hold: Option<Hold>,
     ) -> Result<(), Error> {
         self.lane.close();
-        let (mut options, durable) = {
-            let mut state = self.lane.state();
-            (state.sender.successor(epoch), state.durable.take())
-        };
+        let mut options = self.lane.state().sender.successor(epoch);
         options.prior = prior.or(options.prior);
         let (client, subjects) = (self.lane.client.clone(), self.lane.subjects.clone());
+        let durable = self.lane.durable.clone();
         self.lane = Lane::open(client, self.lane.carrier, subjects, options, durable, hold)?;
         Ok(())
     }
@@ -274,6 +272,8 @@ pub(super) struct Lane {
     pub(super) subjects: ControlSubjects,
     pub(super) heartbeat_subject: Subject,
     pub(super) name_subject: Subject,
+    /// Where runs are noted: of this one the end, by its service, and those that follow it.
+    pub(super) durable: Option<Arc<Mutex<DurableName>>>,
     /// Wakes the service when its timer is too late.
     pub(super) has_changed: Notify,
     pub(super) is_finished: watch::Sender<bool>,
@@ -290,8 +290,6 @@ pub(super) struct State {
     pub(super) repairing: Repairing,
     /// Retained bytes, as they were counted last.
     pub(super) noted_bytes: usize,
-    /// Where the end of the run is to be noted.
-    pub(super) durable: Option<DurableName>,
 }
 
 /// How many bytes of answers went into what is written next.
@@ -341,7 +339,7 @@ impl Lane {
         carrier: Carrier,
         subjects: ControlSubjects,
         mut options: SenderOptions,
-        mut durable: Option<DurableName>,
+        durable: Option<Arc<Mutex<DurableName>>>,
         hold: Option<Hold>,
     ) -> Result<Arc<Self>, Error> {
         let (source, epoch) = (&options.source, options.epoch);
@@ -354,7 +352,8 @@ impl Lane {
         };
         // Receivers may miss what was published last until the very end.
         let requests = client.subscription(&repairs).drains_last().subscribe()?;
-        if let Some(durable) = &mut durable {
+        if let Some(durable) = &durable {
+            let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
             durable.begin(epoch)?;
         }
         options.nonce = hold.as_ref().map(|hold| hold.nonce);
@@ -369,11 +368,11 @@ impl Lane {
                 armed: Duration::ZERO,
                 repairing: Repairing::default(),
                 noted_bytes: 0,
-                durable,
             }),
             subjects,
             heartbeat_subject,
             name_subject,
+            durable,
             has_changed: Notify::new(),
             is_finished: watch::Sender::new(false),
         });

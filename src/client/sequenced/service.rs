@@ -1,16 +1,17 @@
 //! The task of a source: heartbeats, repairs, and the source's part in reconnects.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::{JoinHandle, spawn_blocking, yield_now};
 use tokio::time::sleep_until;
 
 use crate::client::Subscription;
 use crate::client::shared::Link;
 use crate::sequence::{
-    Allowance, Carrier, Heartbeat, NameNotice, Reply, ReplyBody, ReplyStatus, wrap,
+    Allowance, Carrier, Heartbeat, NameNotice, Prior, Reply, ReplyBody, ReplyStatus, SourceName,
+    wrap,
 };
 use crate::session::Outbox;
 use crate::subject::{Subject, SubjectRef, ToSubject};
@@ -18,6 +19,7 @@ use crate::wire::encode::Publish;
 use crate::wire::{HeaderLines, Headers, Message};
 
 use super::claim::next_of;
+use super::identity::DurableName;
 use super::publisher::{Lane, Repairing, State};
 
 /// Bytes of answers for which both locks are held at once.
@@ -29,6 +31,8 @@ pub(super) struct Service {
     requests: Subscription,
     /// What is said about the source's name, when it is held.
     notices: Option<Subscription>,
+    /// Whether the end of the run is noted, or being noted.
+    noting: Option<JoinHandle<()>>,
     link: watch::Receiver<Link>,
     link_seen: Link,
 }
@@ -45,6 +49,7 @@ impl Service {
             lane,
             requests,
             notices,
+            noting: None,
             link,
             link_seen: Link::Down,
         };
@@ -61,7 +66,7 @@ impl Service {
         loop {
             self.note_link();
             self.lane.beat();
-            self.lane.note_end().await;
+            self.note_end();
             // Before the look, so that room made in between is not missed.
             let has_room = shared.room.notified();
             tokio::pin!(has_room);
@@ -111,7 +116,11 @@ impl Service {
             }
         }
         self.lane.close();
-        self.lane.note_end().await;
+        self.note_end();
+        if let Some(noting) = self.noting.take() {
+            // What became of it was logged.
+            let _ = noting.await;
+        }
         {
             let sender = &self.lane.state().sender;
             if !sender.has_announced_end() {
@@ -125,6 +134,23 @@ impl Service {
         }
         // Whoever waits for the end sees it, whether there was time for the linger or not.
         self.lane.is_finished.send_replace(true);
+    }
+
+    /// Has it noted in the file, if there is one, that the run has ended. Nobody waits for the disk
+    /// but whoever waits for the very end.
+    fn note_end(&mut self) {
+        let Some(durable) = self.lane.durable.clone().filter(|_| self.noting.is_none()) else {
+            return;
+        };
+        let (source, ended) = {
+            let sender = &self.lane.state().sender;
+            if !sender.is_closed() {
+                return;
+            }
+            (sender.source().clone(), sender.as_prior())
+        };
+        let noting = Noting(Some(source));
+        self.noting = Some(spawn_blocking(move || noting.note(&durable, ended)));
     }
 
     fn note_link(&mut self) {
@@ -173,26 +199,6 @@ impl Lane {
             ..
         } = &mut *state;
         shared.sources.note(sender, noted_bytes);
-    }
-
-    /// Notes in the file, if there is one, that the run has ended.
-    async fn note_end(&self) {
-        let (durable, ended) = {
-            let mut state = self.state();
-            if !state.sender.is_closed() {
-                return;
-            }
-            (state.durable.take(), state.sender.as_prior())
-        };
-        let Some(mut durable) = durable else {
-            return;
-        };
-        let source = durable.source().clone();
-        let noting = spawn_blocking(move || durable.end(ended));
-        if let Ok(Err(error)) = noting.await {
-            // The next run begins as after a crash.
-            tracing::warn!(source = source.as_str(), %error, "end of a source not noted");
-        }
     }
 
     /// Takes what another says about the source's name.
@@ -260,6 +266,30 @@ impl Lane {
             }
             Left::ForRoom
         })
+    }
+}
+
+/// The end of a run of this source, which is to be noted.
+struct Noting(Option<SourceName>);
+
+impl Noting {
+    fn note(mut self, durable: &Mutex<DurableName>, ended: Prior) {
+        let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = self.0.take()
+            && let Err(error) = durable.end(ended)
+        {
+            // The next run begins as after a crash.
+            tracing::warn!(source = source.as_str(), %error, "end of a source not noted");
+        }
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        if let Some(source) = &self.0 {
+            let source = source.as_str();
+            tracing::warn!(source, "end of a source not noted: its runtime has ended");
+        }
     }
 }
 
