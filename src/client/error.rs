@@ -203,6 +203,7 @@ impl From<SendError> for Error {
             SendError::Fenced { by } => ErrorKind::Fenced { by },
             SendError::TooLarge { found, max } => ErrorKind::PayloadTooLarge { found, max },
             SendError::OutOfScope
+            | SendError::ReservedToken { .. }
             | SendError::RetentionFull { .. }
             | SendError::TooLargeToRetain { .. }
             | SendError::NumbersUsedUp

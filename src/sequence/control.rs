@@ -2,10 +2,32 @@
 
 use crate::subject::{Filter, Subject, SubjectError};
 
+use super::error::SendError;
 use super::source::SourceName;
 
 /// What control subjects begin with unless told otherwise.
 pub const DEFAULT_PREFIX: &str = "_SEQ";
+
+/// What stands for `*` where heartbeats go.
+const ANY_ONE: &str = "_st";
+/// What stands for `>` there.
+const ANY_MORE: &str = "_gt";
+
+/// Refuses a scope whose heartbeats would be those of another: one with a token `_st` or `_gt`.
+///
+/// # Errors
+///
+/// [`SendError::ReservedToken`].
+pub fn check_scope(scope: &Filter) -> Result<(), SendError> {
+    let tokens = scope.as_str().split('.');
+    match [ANY_ONE, ANY_MORE]
+        .into_iter()
+        .find(|reserved| tokens.clone().any(|token| token == *reserved))
+    {
+        Some(token) => Err(SendError::ReservedToken { token }),
+        None => Ok(()),
+    }
+}
 
 /// Makes control subjects under one prefix. Senders and receivers must agree on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,7 +43,7 @@ impl ControlSubjects {
     }
 
     /// Where a source with this scope publishes its heartbeats: `_SEQ.HB.<scope>`, with `_st` for
-    /// `*` and `_gt` for `>`.
+    /// `*` and `_gt` for `>`. Two scopes share none if both are [allowed](check_scope).
     ///
     /// # Errors
     ///
@@ -31,8 +53,8 @@ impl ControlSubjects {
         for token in scope.as_str().split('.') {
             text.push('.');
             text.push_str(match token {
-                "*" => "_st",
-                ">" => "_gt",
+                "*" => ANY_ONE,
+                ">" => ANY_MORE,
                 literal => literal,
             });
         }
@@ -112,6 +134,17 @@ impl Default for ControlSubjects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scope_that_would_speak_for_another_is_refused() {
+        for (scope, token) in [("orders._gt", "_gt"), ("_st.eu", "_st"), ("a._st.>", "_st")] {
+            let refused = check_scope(&Filter::new(scope).unwrap());
+            assert_eq!(refused, Err(SendError::ReservedToken { token }), "{scope}");
+        }
+        for scope in ["orders.>", "*", "_gt1.x_st"] {
+            assert_eq!(check_scope(&Filter::new(scope).unwrap()), Ok(()), "{scope}");
+        }
+    }
 
     #[test]
     fn a_receiver_hears_every_scope_that_its_filter_covers() {

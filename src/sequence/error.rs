@@ -12,6 +12,11 @@ use super::NUMBER_MAX;
 pub enum SendError {
     /// The subject lies outside the source's scope.
     OutOfScope,
+    /// A token of the scope stands for `*` or `>` where heartbeats go.
+    ReservedToken {
+        /// The token.
+        token: &'static str,
+    },
     /// With its stamp and the room that a repair needs the message is larger than the server takes.
     TooLarge {
         /// Bytes of headers, stamp, payload and room for repair.
@@ -48,6 +53,10 @@ impl fmt::Display for SendError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfScope => out.write_str("subject lies outside the source's scope"),
+            Self::ReservedToken { token } => write!(
+                out,
+                "scope has the token {token}, which stands for a wildcard where heartbeats go"
+            ),
             Self::TooLarge { found, max } => {
                 write!(
                     out,

@@ -52,7 +52,7 @@ pub use budget::{Bucket, Rate, RepairLimits};
 pub(crate) use budget::{Budget, Verdict};
 pub use carrier::{Carried, Carrier, Dressed, Wardrobe, wrap, wrapped_len};
 pub use claim::{Claim, ClaimOutcome, NameNotice, NamePolicy, NoticeKind};
-pub use control::{ControlSubjects, DEFAULT_PREFIX};
+pub use control::{ControlSubjects, DEFAULT_PREFIX, check_scope};
 pub use coverage::Coverage;
 #[cfg(feature = "defects")]
 #[doc(hidden)]

@@ -10,7 +10,7 @@ use crate::client::error::{Error, ErrorKind};
 use crate::client::inbox;
 use crate::sequence::{
     Carrier, ControlSubjects, HeartbeatOptions, NUMBER_MAX, NamePolicy, Prior, RepairLimits,
-    RetentionLimits, RetentionOverflow, SendError, SenderOptions, SourceName,
+    RetentionLimits, RetentionOverflow, SendError, SenderOptions, SourceName, check_scope,
 };
 use crate::subject::Filter;
 
@@ -29,11 +29,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Subject`] when `scope` is no subject or pattern.
+    /// [`ErrorKind::Subject`] when `scope` is no subject or pattern, [`ErrorKind::Sequence`] when it has a
+    /// token `_st` or `_gt`: these stand for `*` and `>` where heartbeats go.
     pub fn sequenced_publisher(&self, scope: &str) -> Result<SequencedPublisherBuilder, Error> {
+        let scope = Filter::new(scope)?;
+        check_scope(&scope)?;
         Ok(SequencedPublisherBuilder {
             client: self.clone(),
-            scope: Filter::new(scope)?,
+            scope,
             carrier: Carrier::default(),
             source: None,
             durable: None,

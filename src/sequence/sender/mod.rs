@@ -55,7 +55,8 @@ pub struct SenderOptions {
     pub source: SourceName,
     /// Its run: microseconds since 1970, larger than that of every earlier run of the name.
     pub epoch: u64,
-    /// The subjects to which all its messages go.
+    /// The subjects to which all its messages go; [`check_scope`](crate::sequence::check_scope) refuses
+    /// what would be taken for another.
     pub scope: Filter,
     /// The run before, when that ended cleanly. Default none.
     pub prior: Option<Prior>,
