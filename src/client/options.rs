@@ -397,8 +397,10 @@ impl ConnectOptions {
     /// How many bytes the sequenced publishers of this client retain for repairs, all together.
     /// Default: 64 MiB.
     ///
-    /// Beyond that each forgets what is more than an equal share, when it publishes; one that
-    /// [refuses](crate::sequence::RetentionOverflow::Refuse) keeps to its own limits alone.
+    /// Beyond that each forgets what is more than an equal share, when it publishes. One that does not
+    /// publish keeps what it has until that is too old, so that all together may have up to twice as
+    /// much; one that [refuses](crate::sequence::RetentionOverflow::Refuse) keeps to its own limits
+    /// alone, whatever the others have.
     #[must_use]
     pub const fn retained_bytes_max(mut self, bytes: usize) -> Self {
         self.retained_bytes_max = bytes;

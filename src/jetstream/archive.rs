@@ -42,7 +42,8 @@ pub struct ArchiveOptions {
     /// Spans in the index, 100 to 200 bytes each. Default 1,048,576. A stream of one source needs one
     /// for each gap; where sources alternate, each message may need one. The oldest are forgotten.
     pub spans_max: usize,
-    /// Where requests come. Default: under `_SEQ`.
+    /// Where requests come. Default: under `_SEQ`. Each request reaches one of the archives that serve
+    /// one prefix: streams with other messages need another.
     pub subjects: ControlSubjects,
     /// What the reply subject of a request must begin with. Default `_INBOX.`: a request names where
     /// the archive publishes with its own permissions.

@@ -43,8 +43,8 @@ const QUESTION_SPACING: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// Names what was asked: the run of the source within this receiver, and which request of it.
-    /// Never used for another.
+    /// Names what was asked: the run of the source within this receiver, and which request of it. Used
+    /// for another only after 32,767 requests of the run, or 65,536 runs in its place.
     pub line: u64,
     /// The source.
     pub source: SourceName,
