@@ -12,6 +12,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use super::chunk::{BYTES_MAX, Chunk, Retained};
 use super::defect::Defect;
 use super::error::SendError;
 use super::nanos::Nanos;
@@ -51,23 +52,14 @@ pub enum RetentionOverflow {
     Refuse,
 }
 
-/// Bytes of a chunk, unless one message is larger.
-const CHUNK_BYTES: usize = 64 << 10;
-const CHUNK_BYTES_MIN: usize = 1 << 10;
-/// Messages of a chunk.
-const CHUNK_MESSAGES: usize = 2_048;
-/// Places in a chunk have 32 bits.
-const BYTES_MAX: usize = u32::MAX as usize;
-/// No number.
-const NO_NUMBER: u64 = u64::MAX;
-
 #[derive(Debug, Clone)]
 pub(super) struct Retention {
     limits: RetentionLimits,
     overflow: RetentionOverflow,
     age_nanos_max: u64,
-    /// The oldest first; in each some message is retained.
-    chunks: VecDeque<Chunk>,
+    /// Full ones, the oldest first; in each some message is retained.
+    full: VecDeque<Chunk>,
+    newest: Chunk,
     /// One that is free.
     spare: Chunk,
     /// Bytes of what is retained.
@@ -80,16 +72,6 @@ pub(super) struct Retention {
     fresh_until: Nanos,
 }
 
-/// A retained message, copied out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Retained {
-    pub(super) prev: Option<u64>,
-    pub(super) subject: Vec<u8>,
-    pub(super) reply: Vec<u8>,
-    pub(super) headers: Vec<u8>,
-    pub(super) payload: Vec<u8>,
-}
-
 // Numbers, and counts of what is in memory, are added with `wrapping_add`: they do not overflow.
 impl Retention {
     pub(super) fn new(mut limits: RetentionLimits, overflow: RetentionOverflow) -> Self {
@@ -98,8 +80,9 @@ impl Retention {
             limits,
             overflow,
             age_nanos_max: Nanos::new(limits.age_max).since(Nanos::ZERO),
-            chunks: VecDeque::new(),
-            spare: Chunk::new(),
+            full: VecDeque::new(),
+            newest: Chunk::default().emptied(1),
+            spare: Chunk::default(),
             bytes: 0,
             first: 1,
             next: 1,
@@ -128,7 +111,7 @@ impl Retention {
         }
         let mut messages = self.messages();
         let mut bytes = self.bytes;
-        for (at, len) in self.chunks.iter().flat_map(Chunk::retained) {
+        for (at, len) in self.chunks().flat_map(Chunk::retained) {
             if messages < self.limits.messages_max as u64 && bytes.saturating_add(found) <= max {
                 return Ok(());
             }
@@ -154,16 +137,14 @@ impl Retention {
                 // It cannot be kept at all: nothing up to it is retained.
                 self.next = self.next.wrapping_add(1);
                 self.first = self.next;
+                self.newest.first = self.next;
                 return;
             }
         }
-        let newest = self.chunks.back();
-        if !newest.is_some_and(|newest| newest.has_room(len)) {
+        if !self.newest.has_room(len) {
             self.begin_chunk();
         }
-        if let Some(newest) = self.chunks.back_mut() {
-            newest.push(now, message, len, prev);
-        }
+        self.newest.push(now, message, len, prev);
         self.bytes = self.bytes.wrapping_add(len);
         self.next = self.next.wrapping_add(1);
     }
@@ -173,8 +154,12 @@ impl Retention {
         if !(self.first..self.next).contains(&seq) {
             return None;
         }
-        let later = self.chunks.partition_point(|chunk| chunk.first <= seq);
-        self.chunks.get(later.checked_sub(1)?)?.get(seq)
+        let later = self.full.partition_point(|chunk| chunk.first <= seq);
+        let chunk = match later.checked_sub(1) {
+            Some(before) if seq < self.newest.first => self.full.get(before)?,
+            _ => &self.newest,
+        };
+        chunk.get(seq)
     }
 
     pub(super) const fn bytes(&self) -> usize {
@@ -199,8 +184,7 @@ impl Retention {
         if self.overflow == RetentionOverflow::Refuse {
             return;
         }
-        let oldest = |chunks: &VecDeque<Chunk>| chunks.front()?.retained().next();
-        while let Some((at, _)) = oldest(&self.chunks) {
+        while let Some(at) = self.oldest_at() {
             if now.since(at) <= self.age_nanos_max {
                 self.fresh_until = at.plus(self.age_nanos_max);
                 return;
@@ -218,16 +202,17 @@ impl Retention {
     #[inline]
     fn is_full(&self, len: usize) -> bool {
         let is_full = self.messages() >= self.limits.messages_max as u64
-            || self.bytes.saturating_add(len) > self.limits.bytes_max;
+            || self.bytes.wrapping_add(len) > self.limits.bytes_max;
         is_full && !Defect::NoRetentionBound.is_planted()
     }
 
     /// Forgets the oldest message; false when there is none.
     #[inline]
     fn pop(&mut self) -> bool {
-        let Some(oldest) = self.chunks.front_mut() else {
+        if self.messages() == 0 {
             return false;
-        };
+        }
+        let oldest = self.full.front_mut().unwrap_or(&mut self.newest);
         self.bytes = self.bytes.wrapping_sub(oldest.forget_first());
         self.first = self.first.wrapping_add(1);
         if oldest.is_forgotten() {
@@ -236,197 +221,41 @@ impl Retention {
         true
     }
 
-    fn begin_chunk(&mut self) {
-        let mut chunk = core::mem::replace(&mut self.spare, Chunk::new());
-        chunk.first = self.next;
-        self.chunks.push_back(chunk);
-    }
-
-    /// Frees the first chunk, whose messages are all forgotten.
-    fn recycle(&mut self) {
-        // One that grew for a large message does not stay.
-        if let Some(chunk) = self.chunks.pop_front()
-            && chunk.bytes.len() <= CHUNK_BYTES
-        {
-            self.spare = chunk;
-            self.spare.clear();
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Chunk {
-    /// The number of its first message, retained or forgotten.
-    first: u64,
-    entries: Vec<Entry>,
-    /// Messages that are forgotten, and their bytes.
-    forgotten: usize,
-    forgotten_bytes: usize,
-    /// Bytes of all messages.
-    used: usize,
-    /// Those, and zeros.
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    at: Nanos,
-    /// The number before it on its subject, 0 for none.
-    prev: u64,
-    /// Where its bytes end in the chunk; they begin where those of the message before end.
-    end: u32,
-    subject_len: u32,
-    reply_len: u32,
-    headers_len: u32,
-}
-
-impl Chunk {
-    const fn new() -> Self {
-        Self {
-            first: 0,
-            entries: Vec::new(),
-            forgotten: 0,
-            forgotten_bytes: 0,
-            used: 0,
-            bytes: Vec::new(),
-        }
-    }
-
-    #[inline]
-    const fn has_room(&self, len: usize) -> bool {
-        self.used.saturating_add(len) <= CHUNK_BYTES && self.entries.len() < CHUNK_MESSAGES
-    }
-
-    /// Appends a message for which there is room, or the first.
-    #[inline]
-    fn push(&mut self, at: Nanos, message: &Outgoing<'_>, len: usize, prev: Option<u64>) {
-        let (start, end) = (self.used, self.used.wrapping_add(len));
-        if end > self.bytes.len() {
-            self.grow(end);
-        }
-        let reply = message.reply.unwrap_or_default();
-        let mut room = self.bytes.get_mut(start..end).unwrap_or_default();
-        for part in [
-            message.subject.as_bytes(),
-            reply.as_bytes(),
-            message.headers,
-            message.payload,
-        ] {
-            if let Some((to, behind)) = core::mem::take(&mut room).split_at_mut_checked(part.len())
-            {
-                copy(to, part);
-                room = behind;
-            }
-        }
-        self.entries.push(Entry {
-            at,
-            prev: prev.unwrap_or(NO_NUMBER),
-            end: narrow(end),
-            subject_len: narrow(message.subject.len()),
-            reply_len: narrow(reply.len()),
-            headers_len: narrow(message.headers.len()),
-        });
-        self.used = end;
-    }
-
-    /// Makes a chunk of what was begun small: many sources send little.
+    /// Makes the newest chunk one with room.
     #[cold]
-    fn grow(&mut self, needed: usize) {
-        let usual = if self.bytes.is_empty() {
-            CHUNK_BYTES_MIN
-        } else {
-            CHUNK_BYTES
-        };
-        let len = usual.max(needed);
-        self.bytes
-            .reserve_exact(len.saturating_sub(self.bytes.len()));
-        self.bytes.resize(len, 0);
+    fn begin_chunk(&mut self) {
+        // One message may take a chunk for itself.
+        if !self.newest.is_empty() {
+            let spare = core::mem::take(&mut self.spare);
+            let full = core::mem::replace(&mut self.newest, spare);
+            self.full.push_back(full);
+            self.newest.first = self.next;
+        }
     }
 
-    fn get(&self, seq: u64) -> Option<Retained> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        let entry = self.entries.get(index)?;
-        let start = match index.checked_sub(1) {
-            Some(before) => self.entries.get(before)?.end,
-            None => 0,
-        };
-        let mut rest = self.bytes.get(start as usize..entry.end as usize)?;
-        let mut part = |len: u32| {
-            let (part, after) = rest.split_at_checked(len as usize)?;
-            rest = after;
-            Some(part.to_vec())
-        };
-        Some(Retained {
-            prev: Some(entry.prev).filter(|prev| *prev != NO_NUMBER),
-            subject: part(entry.subject_len)?,
-            reply: part(entry.reply_len)?,
-            headers: part(entry.headers_len)?,
-            payload: rest.to_vec(),
-        })
+    /// Frees the oldest chunk, whose messages are all forgotten.
+    #[cold]
+    fn recycle(&mut self) {
+        match self.full.pop_front() {
+            Some(chunk) => self.spare = chunk.emptied(0),
+            None => self.newest = core::mem::take(&mut self.newest).emptied(self.next),
+        }
     }
 
-    /// When each retained message was kept, and its bytes; the oldest first.
-    fn retained(&self) -> impl Iterator<Item = (Nanos, usize)> {
-        let entries = self.entries.get(self.forgotten..).unwrap_or_default();
-        entries.iter().scan(self.forgotten_bytes, |begin, entry| {
-            let end = entry.end as usize;
-            let len = end.saturating_sub(core::mem::replace(begin, end));
-            Some((entry.at, len))
-        })
+    fn oldest_at(&self) -> Option<Nanos> {
+        let (at, _) = self.chunks().flat_map(Chunk::retained).next()?;
+        Some(at)
     }
 
-    /// Forgets the oldest retained message; returns its bytes.
-    #[inline]
-    fn forget_first(&mut self) -> usize {
-        let end = self
-            .entries
-            .get(self.forgotten)
-            .map_or(0, |entry| entry.end as usize);
-        self.forgotten = self.forgotten.wrapping_add(1);
-        end.wrapping_sub(core::mem::replace(&mut self.forgotten_bytes, end))
-    }
-
-    #[inline]
-    const fn is_forgotten(&self) -> bool {
-        self.forgotten >= self.entries.len()
-    }
-
-    fn clear(&mut self) {
-        self.entries.clear();
-        (self.forgotten, self.forgotten_bytes, self.used) = (0, 0, 0);
-    }
-}
-
-/// A length or place in a chunk; none exceeds [`BYTES_MAX`].
-#[inline]
-fn narrow(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// Copies between slices of one length; what is short is two pieces that may overlap, and no call.
-#[inline]
-fn copy(to: &mut [u8], from: &[u8]) {
-    match from.len() {
-        0 => {}
-        8..16 => copy_ends::<8>(to, from),
-        16..=32 => copy_ends::<16>(to, from),
-        _ => to.copy_from_slice(from),
-    }
-}
-
-#[inline]
-fn copy_ends<const LEN: usize>(to: &mut [u8], from: &[u8]) {
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<LEN>(), from.first_chunk()) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<LEN>(), from.last_chunk()) {
-        *to = *from;
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.full.iter().chain([&self.newest])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sequence::chunk::CHUNK_BYTES;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -496,7 +325,7 @@ mod tests {
                 _ => payload(seq),
             };
             retention.push(Nanos::ZERO, &message(&bytes), None);
-            let held: usize = retention.chunks.iter().map(|chunk| chunk.used).sum();
+            let held: usize = retention.chunks().map(|chunk| chunk.used).sum();
             assert!(held <= retention.bytes + 2 * CHUNK_BYTES, "{held} bytes");
             for kept in retention.trail()..=seq {
                 if kept != 2_500 && (kept == retention.trail() || kept + 9 > seq) {
@@ -508,7 +337,7 @@ mod tests {
         assert!((30..60).contains(&kept), "{kept} of about 4,500 bytes each");
         assert!(retention.spare.bytes.capacity() <= CHUNK_BYTES);
         retention.expire(SECOND * 3);
-        assert_eq!((retention.bytes(), retention.chunks.len()), (0, 0));
+        assert_eq!((retention.bytes(), retention.full.len()), (0, 0));
     }
 
     #[test]

@@ -4,12 +4,12 @@ use core::time::Duration;
 
 use crate::decimal;
 use crate::sequence::budget::Verdict;
+use crate::sequence::chunk::Retained;
 use crate::sequence::claim::{NameNotice, NoticeKind, Reaction};
 use crate::sequence::defect::Defect;
 use crate::sequence::heartbeat::{Heartbeat, HeartbeatKind};
 use crate::sequence::ranges::{REQUEST_RANGES_MAX, Ranges};
 use crate::sequence::repair::{REPLY_TO, SEQ_GONE, SEQ_MORE, SEQ_RETRY, SEQ_SUBJECT, SEQ_TRAIL};
-use crate::sequence::retention::Retained;
 use crate::subject::Subject;
 
 use super::Sender;

@@ -26,6 +26,7 @@ use super::heartbeat::{Heartbeat, HeartbeatKind, Prior};
 use super::nanos::Nanos;
 use super::retention::{Retention, RetentionLimits, RetentionOverflow};
 use super::rhythm::{HeartbeatOptions, Rhythm};
+use super::short;
 use super::source::SourceName;
 use super::stamp::{STAMP_HEADER, Stamp};
 use super::subjects::Subjects;
@@ -38,8 +39,9 @@ pub use self::answering::{Allowance, Reply, ReplyBody, ReplyStatus};
 use self::answering::{Pending, Repaired};
 use self::stamp_line::StampLine;
 
-/// What a repair adds to a message, besides its subject and reply subject.
-const REPAIR_HEADROOM_BYTES: usize = 64;
+/// What a stamp of the longest numbers adds behind its prefix, with the version and two line ends,
+/// and what a repair adds, besides its subject and reply subject.
+const OVERHEAD_BYTES: usize = 12 + 2 * 17 + 2 + 64;
 /// How often a holder says that it holds its name: two that were parted hear each other again.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the end is announced at least; further announcements thin out through the linger.
@@ -250,16 +252,13 @@ impl Sender {
         if self.lead >= NUMBER_MAX {
             return Err(SendError::NumbersUsedUp);
         }
-        let is_exact = self.options.scope.as_str() == message.subject;
-        if !is_exact && !self.options.scope.matches(message.subject.as_bytes()) {
+        let (scope, subject) = (&self.options.scope, message.subject.as_bytes());
+        if !short::is_same(scope.as_str().as_bytes(), subject) && !scope.matches(subject) {
             return Err(SendError::OutOfScope);
         }
-        // The version, two line ends, and the stamp with the longest numbers.
-        let overhead = self.stamp_line.prefix_len().saturating_add(12 + 2 * 17 + 2);
         let message_bytes = message.len();
-        let found = message_bytes
-            .saturating_add(overhead)
-            .saturating_add(REPAIR_HEADROOM_BYTES);
+        let overhead = self.stamp_line.prefix_len().wrapping_add(OVERHEAD_BYTES);
+        let found = message_bytes.saturating_add(overhead);
         if found > body_bytes_max {
             return Err(SendError::TooLarge {
                 found,
@@ -290,7 +289,8 @@ impl Sender {
                 .saturating_add(u64::from(Defect::NumberForRefused.is_planted()));
             return Err(refusal);
         }
-        let seq = self.lead.saturating_add(1);
+        // It was below [`NUMBER_MAX`].
+        let seq = self.lead.wrapping_add(1);
         let subjects = self.subjects.as_mut();
         let prev = subjects.and_then(|subjects| subjects.note(message.subject, seq));
         let prev = if Defect::BrokenChain.is_planted() {
