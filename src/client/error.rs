@@ -9,8 +9,12 @@ use crate::wire::HeaderFieldError;
 
 /// Why a call on the client failed. The client stays usable unless the kind is
 /// [`ErrorKind::Closed`].
+///
+/// One word, so that calls that succeed do not move around what they would say if they failed.
+pub struct Error(Box<Detail>);
+
 #[derive(Debug)]
-pub struct Error {
+struct Detail {
     kind: ErrorKind,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -87,41 +91,51 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) const fn new(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
+    #[cold]
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        Self(Box::new(Detail { kind, source: None }))
     }
 
     pub(crate) fn with_source(
         kind: ErrorKind,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Detail {
             kind,
             source: Some(source.into()),
-        }
+        }))
     }
 
     /// What kind of failure it was.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        self.kind
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
     }
 
-    pub(super) const fn is_outbox_full(&self) -> bool {
-        matches!(self.kind, ErrorKind::OutboxFull { .. })
+    pub(super) fn is_outbox_full(&self) -> bool {
+        matches!(self.kind(), ErrorKind::OutboxFull { .. })
     }
 
     /// What the server refused, with [`ErrorKind::PermissionDenied`] and
     /// [`ErrorKind::TooManySubscriptions`].
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.source.as_ref()?.downcast_ref()
+        self.0.source.as_ref()?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("source", &self.0.source)
+            .finish()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
+        match self.kind() {
             ErrorKind::Connect => out.write_str("no connection to any server"),
             ErrorKind::ServerAddr => out.write_str("malformed server address"),
             ErrorKind::Credentials => out.write_str("unusable credentials"),
@@ -174,9 +188,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
-            .as_ref()
-            .map(|source| &**source as &(dyn std::error::Error + 'static))
+        let source = self.0.source.as_ref();
+        source.map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 

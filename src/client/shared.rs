@@ -209,7 +209,7 @@ impl Shared {
     }
 
     /// Fails when servers would not read a control line with arguments of this length.
-    pub(super) const fn check_line(&self, found: usize) -> Result<(), Error> {
+    pub(super) fn check_line(&self, found: usize) -> Result<(), Error> {
         let max = self.options.line_bytes_max;
         if found > max {
             return Err(Error::new(ErrorKind::LineTooLong { found, max }));
