@@ -78,6 +78,9 @@ struct Entry {
 #[derive(Debug)]
 struct Sharer {
     key: u64,
+    /// The first message, while it is the only one: where thousands of mailboxes get one each, none
+    /// of them needs memory for a batch.
+    lone: Option<Message>,
     batch: VecDeque<Message>,
     batch_bytes: usize,
     ends: bool,
@@ -86,6 +89,16 @@ struct Sharer {
     bytes: usize,
     /// Messages and bytes after which nothing more is to be read, if there is such a bound.
     room: Option<(usize, usize)>,
+}
+
+impl Sharer {
+    /// Puts the first message into a batch.
+    fn begin(&mut self, spare_batches: &mut Vec<VecDeque<Message>>) {
+        if self.batch.capacity() == 0 {
+            self.batch = spare_batches.pop().unwrap_or_default();
+        }
+        self.batch.extend(self.lone.take());
+    }
 }
 
 impl Core {
@@ -188,7 +201,8 @@ impl Core {
             entry.share = u32::try_from(self.sharers.len()).unwrap_or(NO_SHARE);
             self.sharers.push(Sharer {
                 key,
-                batch: self.spare_batches.pop().unwrap_or_default(),
+                lone: None,
+                batch: VecDeque::new(),
                 batch_bytes: 0,
                 ends: false,
                 messages: 0,
@@ -200,7 +214,8 @@ impl Core {
         let Some(sharer) = self.sharers.get_mut(share) else {
             return;
         };
-        if sharer.batch.is_empty() {
+        let is_first = sharer.batch.is_empty() && sharer.lone.is_none();
+        if is_first {
             self.touched.push(share);
             sharer.room = entry.mailbox.room();
         }
@@ -217,6 +232,13 @@ impl Core {
                 let filter = self.session.filter(sid).unwrap_or_default().to_owned();
                 tell(&self.events, Event::ReadingStopped { filter, sid });
             }
+        }
+        if is_first {
+            sharer.lone = Some(message);
+            return;
+        }
+        if sharer.batch.is_empty() {
+            sharer.begin(&mut self.spare_batches);
         }
         sharer.batch.push_back(message);
     }
@@ -254,15 +276,27 @@ impl Core {
                 continue;
             };
             let Some(entry) = self.mailboxes.get(sharer.key) else {
+                sharer.lone = None;
                 sharer.batch.clear();
                 continue;
             };
+            let is_lone = sharer.lone.is_some();
+            if is_lone {
+                sharer.begin(&mut self.spare_batches);
+            }
             let session = &self.session;
             let filter = |sid| session.filter(sid).unwrap_or_default().to_owned();
             sharer.messages = sharer.messages.saturating_add(sharer.batch.len());
             sharer.bytes = sharer.bytes.saturating_add(sharer.batch_bytes);
             let batch_bytes = std::mem::take(&mut sharer.batch_bytes);
             let pushed = entry.mailbox.push(&mut sharer.batch, batch_bytes, filter);
+            // The next one that is alone takes the same memory.
+            if is_lone
+                && sharer.batch.capacity() <= SPARE_BATCH_MESSAGES_MAX
+                && self.spare_batches.len() < SPARE_BATCHES_MAX
+            {
+                self.spare_batches.push(std::mem::take(&mut sharer.batch));
+            }
             self.totals.dropped_messages =
                 self.totals.dropped_messages.saturating_add(pushed.dropped);
             if let Some(episode) = pushed.begun {
@@ -290,13 +324,15 @@ impl Core {
     /// keep all of it.
     pub(super) fn leave_buffer(&mut self, len: usize) {
         let bytes_min = len.checked_div(BUFFER_SHARE_MIN).unwrap_or_default();
-        while let Some(mut sharer) = self.sharers.pop() {
-            sharer.batch.clear();
+        for sharer in &mut self.sharers {
+            let capacity = sharer.batch.capacity();
             let messages_max = sharer.messages.saturating_mul(2);
-            if sharer.batch.capacity() <= messages_max.max(SPARE_BATCH_MESSAGES_MAX)
+            if capacity > 0
+                && capacity <= messages_max.max(SPARE_BATCH_MESSAGES_MAX)
                 && self.spare_batches.len() < SPARE_BATCHES_MAX
             {
-                self.spare_batches.push(sharer.batch);
+                sharer.batch.clear();
+                self.spare_batches.push(std::mem::take(&mut sharer.batch));
             }
             let Some(entry) = self.mailboxes.get_mut(sharer.key) else {
                 continue;
@@ -306,6 +342,7 @@ impl Core {
                 entry.mailbox.detach(sharer.messages);
             }
         }
+        self.sharers.clear();
         self.touched.clear();
     }
 

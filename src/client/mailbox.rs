@@ -54,6 +54,9 @@ pub enum Overflow {
 /// A batch that fills less than this share of its memory is copied out of it.
 const BATCH_SHARE_MIN: usize = 4;
 
+/// Memory with room for more messages than this is not kept for one that is alone.
+const LITTLE_MEMORY_MESSAGES: usize = 64;
+
 /// What a mailbox takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Policy {
@@ -196,9 +199,18 @@ impl Active {
     }
 
     /// Moves a batch in. Into an empty mailbox it goes as a whole, memory and all, unless the memory is
-    /// much more than it needs.
+    /// much more than it needs. A message that is alone goes into what little memory is there, or takes
+    /// no more than its own.
     fn put(&mut self, batch: &mut VecDeque<Message>) {
-        if self.messages.is_empty() && batch.len() >= batch.capacity() / BATCH_SHARE_MIN {
+        if batch.len() == 1
+            && self.messages.capacity() <= LITTLE_MEMORY_MESSAGES
+            && let Some(message) = batch.pop_front()
+        {
+            if self.messages.capacity() == 0 {
+                self.messages.reserve_exact(1);
+            }
+            self.messages.push_back(message);
+        } else if self.messages.is_empty() && batch.len() >= batch.capacity() / BATCH_SHARE_MIN {
             std::mem::swap(&mut self.messages, batch);
         } else {
             self.messages.append(batch);
@@ -460,14 +472,19 @@ impl Mailbox {
         ))
     }
 
-    /// The subscriber has nothing in hand any more: perhaps that ends an episode.
-    pub(crate) fn note_empty_handed(&self) -> Option<EpisodeEnd> {
+    /// The subscriber has nothing in hand any more: perhaps that ends an episode. Returns with it
+    /// whether the mailbox has ended, which somebody may wait for.
+    pub(crate) fn note_empty_handed(&self) -> (Option<EpisodeEnd>, bool) {
         let mut state = self.lock();
-        let active = state.active.as_mut()?;
+        let is_ended = state.is_ended;
+        let has_episode = |active: &&mut Box<Active>| active.episode.is_some();
+        let Some(active) = state.active.as_mut().filter(has_episode) else {
+            return (None, is_ended);
+        };
         if !self.has_recovered(active.messages.len(), active.bytes) {
-            return None;
+            return (None, is_ended);
         }
-        active.end_episode()
+        (active.end_episode(), is_ended)
     }
 
     pub(crate) fn reason(&self) -> Option<EndReason> {

@@ -167,7 +167,8 @@ impl Source {
                     mailbox.note_returned(1, message.frame_len());
                 }
                 if taken.is_empty() {
-                    tell_over(&shared.events, mailbox.note_empty_handed());
+                    let (over, _) = mailbox.note_empty_handed();
+                    tell_over(&shared.events, over);
                 }
                 Poll::Ready(message)
             }

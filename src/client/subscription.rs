@@ -179,6 +179,9 @@ impl Subscription {
             return Poll::Ready(0);
         };
         into.push(first);
+        if self.taken.is_empty() {
+            return Poll::Ready(1);
+        }
         let more = self.taken.len().min(messages_max.saturating_sub(1));
         let start = into.len();
         into.extend(self.taken.drain(..more));
@@ -199,8 +202,11 @@ impl Subscription {
         }
         if self.taken.is_empty() {
             let shared = self.client.shared();
-            tell_over(&shared.events, self.mailbox.note_empty_handed());
-            shared.emptied.notify_waiters();
+            let (over, is_ended) = self.mailbox.note_empty_handed();
+            tell_over(&shared.events, over);
+            if is_ended {
+                shared.emptied.notify_waiters();
+            }
         }
     }
 }
