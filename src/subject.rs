@@ -84,12 +84,14 @@ pub trait ToSubject {
 }
 
 impl ToSubject for Subject {
+    #[inline]
     fn to_subject(&self) -> Result<SubjectRef<'_>, SubjectError> {
         Ok(SubjectRef(&self.0))
     }
 }
 
 impl ToSubject for SubjectRef<'_> {
+    #[inline]
     fn to_subject(&self) -> Result<SubjectRef<'_>, SubjectError> {
         Ok(*self)
     }
@@ -103,12 +105,14 @@ impl ToSubject for str {
 }
 
 impl ToSubject for String {
+    #[inline]
     fn to_subject(&self) -> Result<SubjectRef<'_>, SubjectError> {
         SubjectRef::new(self)
     }
 }
 
 impl<T: ToSubject + ?Sized> ToSubject for &T {
+    #[inline]
     fn to_subject(&self) -> Result<SubjectRef<'_>, SubjectError> {
         (**self).to_subject()
     }

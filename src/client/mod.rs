@@ -269,6 +269,7 @@ impl Client {
         new_inbox(self.shared())
     }
 
+    #[inline]
     fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
     }

@@ -139,6 +139,7 @@ impl Headers {
     }
 
     /// What follows the version on the first line.
+    #[inline]
     pub(in crate::wire) fn status_text(&self) -> &[u8] {
         &self.status
     }
@@ -195,12 +196,14 @@ impl<'a> HeaderLines<'a> {
     }
 
     /// Takes lines that this crate has just made.
+    #[inline]
     pub(crate) const fn trusted(lines: &'a [u8]) -> Self {
         Self(lines)
     }
 
     /// The bytes.
     #[must_use]
+    #[inline]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
