@@ -214,7 +214,11 @@ async fn a_server_that_would_strip_the_numbers_is_sent_none() {
         assert_eq!(publisher.lead(), 1, "{what}");
         client.flush().await.unwrap();
         assert_eq!(client.statistics().connects, 2, "{what}");
-        drop(publisher);
+        let mut closing = tokio::spawn(publisher.close());
+        let waited = timeout(Duration::from_millis(300), &mut closing).await;
+        assert!(waited.is_err(), "it waits for another server, {what}");
         client.close().await;
+        let closed = timeout(PATIENCE, closing).await.unwrap().unwrap();
+        assert!(!closed.is_announced, "its end was not said, {what}");
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Service {
     noting: Option<JoinHandle<()>>,
     link: watch::Receiver<Link>,
     link_seen: Link,
+    /// The connection on which the source can speak.
+    speaks_on: Option<u64>,
 }
 
 impl Service {
@@ -52,6 +54,7 @@ impl Service {
             noting: None,
             link,
             link_seen: Link::Down,
+            speaks_on: None,
         };
         service.note_link();
         service.lane.beat();
@@ -153,21 +156,27 @@ impl Service {
         self.noting = Some(spawn_blocking(move || noting.note(&durable, ended)));
     }
 
+    /// A connection on which the stamps would not come through is none to the source: nothing said on
+    /// it would be heard, an end least of all.
     fn note_link(&mut self) {
-        let link = *self.link.borrow_and_update();
-        if link == self.link_seen {
+        self.link_seen = *self.link.borrow_and_update();
+        let speaks_on = match self.link_seen {
+            Link::Up(generation) if self.lane.may_speak() => Some(generation),
+            Link::Down | Link::Up(_) | Link::Closed => None,
+        };
+        if speaks_on == self.speaks_on {
             return;
         }
-        let was_up = matches!(self.link_seen, Link::Up(_));
-        self.link_seen = link;
         let now = self.lane.client.shared().clock.now();
         let mut state = self.lane.state();
-        if was_up {
+        if self.speaks_on.is_some() {
             state.sender.handle_disconnected();
         }
-        if matches!(link, Link::Up(_)) {
+        if speaks_on.is_some() {
             state.sender.handle_connected(now);
         }
+        drop(state);
+        self.speaks_on = speaks_on;
     }
 }
 
@@ -181,6 +190,7 @@ impl Lane {
             // A heartbeat that waits for a connection would speak of the past: the next connection
             // gets its own.
             while outbox.is_open()
+                && self.may_speak()
                 && let Some(heartbeat) = state.sender.poll_heartbeat(now)
             {
                 let stamp = state.sender.stamp_line(heartbeat.lead);
@@ -214,9 +224,6 @@ impl Lane {
         let Ok(subject) = self.heartbeat_subject.to_subject() else {
             return;
         };
-        if !self.may_speak() {
-            return;
-        }
         let body = heartbeat.to_json();
         push_control(outbox, self.carrier, subject, None, stamp, &body);
     }
