@@ -27,6 +27,9 @@ use super::table::{LineId, Table};
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many of them at once.
 const SCAN_LINES: usize = 4_096;
+/// Subjects of all runs whose last number is remembered, for sources that are seen in part: with a
+/// few hundred bytes each they take no more than 40 MiB.
+const SUBJECTS_TOTAL_MAX: usize = 65_536;
 /// When the table is full, one part in this many is lined up to be evicted.
 const EVICTED_PART: usize = 16;
 /// After a reconnect only sources that were heard within this time are asked where they are.
@@ -561,6 +564,7 @@ impl<M: Weight> Receiver<M> {
                         .hold_bytes_total_max
                         .saturating_sub(others.held_bytes),
                 ),
+                subjects_max: SUBJECTS_TOTAL_MAX.saturating_sub(others.subjects),
                 events: &mut self.events,
                 jitter: &mut self.jitter,
                 path_changed: self.path_changed,

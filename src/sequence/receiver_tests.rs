@@ -3,6 +3,7 @@
 use super::*;
 use crate::sequence::story::{MILLI, Story, beat};
 use crate::sequence::{Heartbeat, HeartbeatKind, Lacking, LossReason, Prior, Start};
+use crate::subject::Filter;
 
 #[test]
 fn a_later_run_begins_at_one_and_the_tail_of_the_earlier_is_counted() {
@@ -610,4 +611,48 @@ fn epochs_that_are_made_up_hang_on_no_endless_chain_and_end_no_other() {
     assert!(!told.contains("lost"), "{told}");
     story.repair(0, &[2]).data(&[4]);
     assert_eq!(story.told(), "r2 4", "the source is heard as before");
+}
+
+/// Published to this subject.
+struct Letter(String);
+
+impl Weight for Letter {
+    fn weight(&self) -> usize {
+        8
+    }
+
+    fn subject(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+#[test]
+fn what_is_remembered_of_subjects_is_bounded_for_all_sources_together() {
+    let mut options = ReceiverOptions::new(Filter::new("d.>").unwrap());
+    options.sources_max = 20;
+    let mut receiver = Receiver::new(options, 1, Duration::ZERO);
+    let scope = Filter::new(">").unwrap();
+    let wide = Heartbeat { scope, ..beat(0) };
+    let flood = |receiver: &mut Receiver<Letter>, source: &str| {
+        receiver.handle_heartbeat(MILLI, format!("{source}.1.0").as_bytes(), &wide);
+        receiver.handle_timeout(MILLI);
+        while let Some(request) = receiver.poll_request(MILLI) {
+            let stamp = format!("{}.1.0", request.source);
+            receiver.handle_heartbeat_answer(MILLI, request.line, stamp.as_bytes(), &wide);
+        }
+        for seq in 1..=5_000 {
+            let stamp = format!("{source}.1.{seq}.0");
+            let letter = Letter(format!("d.{seq}"));
+            receiver.handle_message(MILLI, Some(stamp.as_bytes()), letter);
+        }
+        while receiver.poll_event().is_some() {}
+    };
+    for source in 0..20 {
+        flood(&mut receiver, &format!("s{source}"));
+    }
+    assert_eq!(receiver.load.subjects, SUBJECTS_TOTAL_MAX);
+    for source in 20..40 {
+        flood(&mut receiver, &format!("s{source}"));
+    }
+    assert_eq!(receiver.load.subjects, SUBJECTS_TOTAL_MAX, "and given back");
 }

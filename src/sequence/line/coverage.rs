@@ -9,6 +9,9 @@ use crate::sequence::receiver::{Delivery, Weight};
 use super::chains::Chains;
 use super::{Arrived, Line, Surroundings};
 
+/// Numbers that are decided, and whose chains are not forgotten yet.
+const FLOORS_SPARE: u64 = 8;
+
 /// Which of the last 128 numbers have come. What is only announced does not count: messages may
 /// come behind the heartbeat that names them, and a heartbeat may be made up.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +92,9 @@ impl<M: Weight> Line<M> {
         counts.unverifiable = counts.unverifiable.saturating_add(before).saturating_sub(1);
         // One that a heartbeat overtook goes on with its chain as well.
         let chains = self.chains.as_mut();
-        let missing = chains.and_then(|chains| chains.note(message.subject(), seq, arrived.prev));
+        let missing = chains.and_then(|chains| {
+            chains.note(around.subjects_max, message.subject(), seq, arrived.prev)
+        });
         let missing = missing.filter(|_| !Defect::NoChain.is_planted());
         self.open_chained(around, missing);
         if is_late {
@@ -126,7 +131,8 @@ impl<M: Weight> Line<M> {
         self.bound_gaps(around);
         let (gaps, missing) = (&self.gaps, self.gaps.numbers().saturating_mul(2));
         if let Some(chains) = &mut self.chains
-            && u64::try_from(chains.len()).unwrap_or(u64::MAX) > missing.saturating_add(64)
+            && u64::try_from(chains.len()).unwrap_or(u64::MAX)
+                > missing.saturating_add(FLOORS_SPARE)
         {
             chains.retain(|seq| gaps.holding(seq).is_some());
         }

@@ -50,9 +50,11 @@ pub(super) const SCATTER_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Surroundings<'a, M> {
     pub(super) now: Duration,
     pub(super) options: &'a ReceiverOptions,
-    /// Gaps that this line may have, and bytes that it may hold, beside all others.
+    /// Gaps that this line may have, bytes that it may hold, and subjects that it may remember,
+    /// beside all others.
     pub(super) gaps_max: usize,
     pub(super) hold_bytes_max: usize,
+    pub(super) subjects_max: usize,
     pub(super) events: &'a mut VecDeque<Event<M>>,
     pub(super) jitter: &'a mut Jitter,
     /// When our end of the path changed last: older bytes may come late until it has settled.
@@ -80,6 +82,8 @@ pub(super) struct Marks {
 pub(super) struct Load {
     pub(super) gaps: usize,
     pub(super) held_bytes: usize,
+    /// Subjects of which the last number is remembered.
+    pub(super) subjects: usize,
     /// Lines that have not ended.
     pub(super) running: usize,
 }
@@ -90,6 +94,7 @@ impl Load {
         Self {
             gaps: self.gaps.saturating_add(line.gaps),
             held_bytes: self.held_bytes.saturating_add(line.held_bytes),
+            subjects: self.subjects.saturating_add(line.subjects),
             running: self.running.saturating_add(line.running),
         }
     }
@@ -99,6 +104,7 @@ impl Load {
         Self {
             gaps: self.gaps.saturating_sub(line.gaps),
             held_bytes: self.held_bytes.saturating_sub(line.held_bytes),
+            subjects: self.subjects.saturating_sub(line.subjects),
             running: self.running.saturating_sub(line.running),
         }
     }
@@ -243,6 +249,7 @@ impl<M: Weight> Line<M> {
         Load {
             gaps: self.gaps.len(),
             held_bytes: self.held_bytes(),
+            subjects: self.chains.as_ref().map_or(0, |chains| chains.subjects()),
             running: usize::from(!self.is_ended()),
         }
     }
