@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use natseq::client::{
-    Client, SequencedMessage, SequencedPublisher, SequencedPublisherBuilder, SequencedSubscriber,
+    Client, Event as ClientEvent, Events, Refusal, SequencedMessage, SequencedPublisher,
+    SequencedPublisherBuilder, SequencedSubscriber,
 };
 use natseq::sequence::{
     Cause, Coverage, Event, Lacking, RetentionLimits, RetentionOverflow, SourceName,
@@ -194,4 +195,21 @@ pub(crate) async fn publish(
         let seq = publisher.publish(subject, format!("body {number}")).await;
         assert_eq!(seq.unwrap(), number);
     }
+}
+
+/// What the server has refused until the client was closed: what `told` takes from a refusal, and
+/// the text of any other error.
+pub(crate) async fn refusals(events: &mut Events, told: impl Fn(Refusal) -> String) -> Vec<String> {
+    let mut refused = Vec::new();
+    while let Some(event) = timeout(PATIENCE, events.next()).await.unwrap() {
+        match event {
+            ClientEvent::PublishRefused(refusal) | ClientEvent::SubscriptionRefused(refusal) => {
+                refused.push(told(refusal));
+            }
+            ClientEvent::ServerError { text } => refused.push(text),
+            ClientEvent::Closed { .. } => break,
+            _ => {}
+        }
+    }
+    refused
 }

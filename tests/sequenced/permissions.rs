@@ -1,12 +1,12 @@
 //! What a server's permissions keep apart: each user can do its own part, and nobody another's.
 
-use natseq::client::{Client, Event, Events, Publication, connect};
+use natseq::client::{Client, Publication, connect};
 use natseq::sequence::{Coverage, Delivery, Event as SequenceEvent, Lacking};
 use natseq::subject::Subject;
 use natseq::wire::Headers;
 use tokio::time::timeout;
 
-use crate::account::{Account, LINGER_MAX, hear, publish, source};
+use crate::account::{Account, LINGER_MAX, hear, publish, refusals, source};
 use crate::support::{PATIENCE, RealServer, servers};
 
 /// Two senders with scopes of their own, and a receiver that only listens and asks.
@@ -57,7 +57,7 @@ async fn a_sender_and_a_receiver_need_no_more_than_their_own_permissions() {
         pricing.close().await;
         audit.close().await;
         for events in &mut events {
-            let mut refused = refused(events).await;
+            let mut refused = refusals(events, |refusal| refusal.subject).await;
             // What the mapping drops is refused to a publisher with permissions, under no name.
             refused.retain(|subject| !subject.is_empty());
             assert_eq!(refused, [""; 0], "{}", binary.version);
@@ -284,7 +284,7 @@ async fn a_neighbour_can_neither_speak_nor_listen_for_another_sender() {
         }
         billing.flush().await.unwrap();
         billing.close().await;
-        let refused = refused(&mut events).await;
+        let refused = refusals(&mut events, |refusal| refusal.subject).await;
         let tried = forged.iter().map(|(subject, ..)| *subject);
         let tried: Vec<&str> = tried.chain([repairs.as_str()]).collect();
         assert_eq!(refused, tried, "{}", binary.version);
@@ -308,22 +308,6 @@ async fn send(client: &Client, subject: &str, stamp: &str, payload: &str) {
     let subject = Subject::new(subject).unwrap();
     let publication = Publication::new(&subject, payload.to_owned()).unwrap();
     client.send(publication.headers(&headers)).await.unwrap();
-}
-
-/// The subjects that the server has refused until the client was closed.
-async fn refused(events: &mut Events) -> Vec<String> {
-    let mut refused = Vec::new();
-    while let Some(event) = timeout(PATIENCE, events.next()).await.unwrap() {
-        match event {
-            Event::PublishRefused(refusal) | Event::SubscriptionRefused(refusal) => {
-                refused.push(refusal.subject);
-            }
-            Event::ServerError { text } => refused.push(text),
-            Event::Closed { .. } => break,
-            _ => {}
-        }
-    }
-    refused
 }
 
 const END: &str = r#"{"v":1,"k":"eos","scope":"orders.eu.>","trail":901,"next":1000,"cg":1}"#;

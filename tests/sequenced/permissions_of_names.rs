@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use natseq::client::{Client, Error, ErrorKind, Event, Events, SequencedPublisher, connect};
+use natseq::client::{Client, Error, ErrorKind, Event, SequencedPublisher, connect};
 use natseq::jetstream::{Archive, ArchiveOptions};
 use natseq::sequence::{NamePolicy, RetentionLimits, RetentionOverflow};
 use tokio::time::timeout;
 
-use crate::account::{Account, LINGER_MAX, hear, publish, source};
+use crate::account::{Account, LINGER_MAX, hear, publish, refusals, source};
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::{Folder, PATIENCE, RealServer, servers};
 
@@ -85,7 +85,11 @@ async fn a_name_is_claimed_and_given_up_with_the_permissions_for_that_name_alone
         drop((first, second));
         for (client, events) in pricing.into_iter().zip(&mut events) {
             client.close().await;
-            assert_eq!(refusals(events).await, [""; 0], "{what}");
+            assert_eq!(
+                refusals(events, |refusal| refusal.text).await,
+                [""; 0],
+                "{what}"
+            );
         }
         billing.close().await;
         audit.close().await;
@@ -146,7 +150,11 @@ async fn an_archive_serves_and_is_asked_with_the_permissions_for_that_alone() {
         let statistics = serving.await.unwrap();
         assert_eq!(statistics.repairs, 498, "{statistics:?}, {what}");
         for events in &mut events {
-            assert_eq!(refusals(events).await, [""; 0], "{what}");
+            assert_eq!(
+                refusals(events, |refusal| refusal.text).await,
+                [""; 0],
+                "{what}"
+            );
         }
         pricing.close().await;
         admin.close().await;
@@ -157,22 +165,6 @@ async fn claim(client: &Client, policy: NamePolicy) -> Result<SequencedPublisher
     source(client, "orders.eu.>", "pricing-a")
         .claim(policy)
         .await
-}
-
-/// What the server has refused until the client was closed.
-async fn refusals(events: &mut Events) -> Vec<String> {
-    let mut refusals = Vec::new();
-    while let Some(event) = timeout(PATIENCE, events.next()).await.unwrap() {
-        match event {
-            Event::PublishRefused(refusal) | Event::SubscriptionRefused(refusal) => {
-                refusals.push(refusal.text);
-            }
-            Event::ServerError { text } => refusals.push(text),
-            Event::Closed { .. } => break,
-            _ => {}
-        }
-    }
-    refusals
 }
 
 const STREAM: &str =

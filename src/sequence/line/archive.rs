@@ -408,4 +408,43 @@ mod tests {
         story.data(&[5]).beat(HeartbeatKind::End, 5);
         assert_eq!(story.told(), "5 ended5");
     }
+
+    #[test]
+    fn an_archive_s_late_answer_says_what_it_has_as_well() {
+        let mut story = story();
+        story.answered(&[], 4, "2-3");
+        assert_eq!(story.request().as_deref(), Some("archive 2-3"));
+        let first = story.asked();
+        assert_eq!(story.wait(MILLI * 1_300).told(), "silent");
+        assert_eq!(story.request().as_deref(), Some("archive 2-3"), "again");
+        let latest = story.asked();
+        story.repair(first, &[2]);
+        story.end_with(first, 204, &[("Seq", "a.7.4"), ("Seq-Gone", "3")]);
+        assert_eq!(story.told(), "r2 lost3-3:not_retained");
+        story.answered(&[2], 4, "3");
+        assert_eq!((story.told().as_str(), story.line().duplicates), ("", 1));
+        assert_ne!(first, latest);
+        story.end_with(first, 204, &[("Seq", "a.7.4"), ("Seq-Gone", "2-4")]);
+        assert_eq!(story.told(), "", "it counts once");
+    }
+
+    #[test]
+    fn what_an_archive_sends_and_finds_no_room_is_asked_of_the_archive_again() {
+        let mut story = Story::with(Delivery::Ordered, |options| {
+            options.archive = true;
+            options.hold_messages_max = 1;
+        });
+        story.hello().data(&[1, 4]);
+        assert_eq!(story.told(), "epoch7 1 gap2-3");
+        assert_eq!(story.request().as_deref(), Some("2-3"));
+        story.answered(&[], 4, "2-3");
+        assert_eq!(story.request().as_deref(), Some("archive 2-3"));
+        // The hold is full with 4, and 2 was lost on its way.
+        story.answered(&[3], 4, "").wait(MILLI * 150);
+        assert_eq!(story.told(), "");
+        assert_eq!(story.request().as_deref(), Some("archive 2-3"));
+        story.answered(&[2, 3], 4, "");
+        assert_eq!(story.told(), "r2 r3 4");
+        assert_eq!(story.line().lost, 0);
+    }
 }
