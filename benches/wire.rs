@@ -19,7 +19,7 @@ mod support;
 use std::hint::black_box;
 
 use bytes::{Buf, BytesMut};
-use messages::{hmsg, mixed, msg};
+use messages::{drawn, hmsg, mixed, msg};
 use natseq::subject::SubjectRef;
 use natseq::wire::encode::Publish;
 use natseq::wire::{HeaderLines, Limits, OpKind, Parser, ServerOp, Step};
@@ -46,10 +46,21 @@ fn main() {
     );
     let mut turn = 0_usize;
     parse(
-        "mix",
+        "mix, in turn",
         &stream(|out| {
             turn += 1;
             mixed(out, turn);
+        }),
+    );
+    // No processor learns this order.
+    let mut random = 1_u64;
+    parse(
+        "mix, in random order, with 16 KiB",
+        &stream(|out| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            drawn(out, random >> 8);
         }),
     );
     for bytes in [16, 128, 1_024] {

@@ -33,3 +33,11 @@ pub(crate) fn mixed(out: &mut Vec<u8>, turn: usize) {
         _ => hmsg(out, 128),
     }
 }
+
+/// Appends one of the mix as `random` has it, or now and then one of 16 KiB.
+pub(crate) fn drawn(out: &mut Vec<u8>, random: u64) {
+    match random % 64 {
+        0 => msg(out, 7, 16 << 10),
+        _ => mixed(out, (random / 64) as usize),
+    }
+}

@@ -5,57 +5,12 @@
 
 use super::frame::{Frame, OpKind, Span, at};
 use super::limits::Limits;
-use super::line::{ARGUMENTS_MAX, Line, offset};
-use super::parser::Speaker;
-
-/// Longer control lines are read, and not remembered.
-const MEMO_BYTES: usize = 64;
-
-/// The control line that was read last: the next message often has the same one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Memo {
-    line: [u8; MEMO_BYTES],
-    /// Empty while there is none.
-    frame: Option<Frame>,
-}
-
-impl Memo {
-    pub(super) const EMPTY: Self = Self {
-        line: [0; MEMO_BYTES],
-        frame: None,
-    };
-
-    /// The frame of the message at the beginning, when its line is the one before.
-    #[inline(always)]
-    fn recall(&self, buffer: &[u8]) -> Option<Frame> {
-        let frame = self.frame?;
-        let line = self.line.get(..at(frame.line_len))?;
-        (buffer.get(..line.len())? == line).then_some(frame)
-    }
-
-    #[inline(always)]
-    fn remember(&mut self, frame: Frame, buffer: &[u8]) {
-        self.frame = None;
-        if at(frame.line_len) <= MEMO_BYTES
-            && let Some(line) = buffer.first_chunk()
-        {
-            self.line = *line;
-            self.frame = Some(frame);
-        }
-    }
-}
+use super::line::{ARGUMENTS_MAX, Line};
+use super::parser::{LINE_BYTES_CEILING, Speaker};
 
 /// Reads the message at the beginning of `buffer`, if it is plain and there as a whole.
 #[inline(always)]
-pub(super) fn glance(
-    speaker: Speaker,
-    limits: &Limits,
-    memo: &mut Memo,
-    buffer: &[u8],
-) -> Option<Frame> {
-    if let Some(frame) = memo.recall(buffer) {
-        return is_whole(&frame, buffer).then_some(frame);
-    }
+pub(super) fn glance(speaker: Speaker, limits: &Limits, buffer: &[u8]) -> Option<Frame> {
     let (kind, args_at) = match (speaker, buffer.first_chunk()?) {
         (Speaker::Server, b"MSG ") => (OpKind::Msg, 4),
         (Speaker::Server, b"HMSG") if buffer.get(4) == Some(&b' ') => (OpKind::Hmsg, 5),
@@ -66,72 +21,126 @@ pub(super) fn glance(
     if !limits.allows_headers && matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
         return None;
     }
-    let (spans, count, line_end) = cut(buffer, args_at)?;
-    if line_end.saturating_sub(args_at) > limits.line_bytes_max {
+    let Cut {
+        ends: [a, b, c, d, e],
+        count,
+        line_end,
+    } = cut(buffer, args_at)?;
+    if at(line_end.wrapping_sub(args_at)) > limits.line_bytes_max {
         return None;
     }
     let line = Line {
-        args: buffer.get(args_at..line_end)?,
-        args_at: offset(args_at),
-        len: offset(line_end).checked_add(2)?,
+        bytes: buffer.get(..at(line_end))?,
+        args_at,
+        len: line_end.wrapping_add(2),
     };
+    let first = Span {
+        start: args_at,
+        end: a,
+    };
+    // Those that are not there are not looked at.
+    let behind = |blank: u32, end| Span {
+        start: blank.wrapping_add(1),
+        end,
+    };
+    let spans = [
+        first,
+        behind(a, b),
+        behind(b, c),
+        behind(c, d),
+        behind(d, e),
+    ];
     let frame = line.message(kind, spans, count).ok()?;
-    if at(frame.body_len) > limits.payload_bytes_max || !is_whole(&frame, buffer) {
-        return None;
-    }
-    memo.remember(frame, buffer);
-    Some(frame)
+    let is_fine = at(frame.body_len) <= limits.payload_bytes_max && is_whole(&frame, buffer);
+    is_fine.then_some(frame)
 }
 
-/// Cuts the arguments at single blanks; returns them, how many there are, and where the line end is.
+/// Where the arguments of a line end.
+struct Cut {
+    /// The blanks, and the CR behind the last one.
+    ends: [u32; ARGUMENTS_MAX],
+    count: usize,
+    line_end: u32,
+}
+
+/// Cuts the arguments at single blanks.
 #[inline(always)]
-fn cut(buffer: &[u8], args_at: usize) -> Option<([Span; ARGUMENTS_MAX], usize, usize)> {
-    let mut spans = [Span::default(); ARGUMENTS_MAX];
+fn cut(buffer: &[u8], args_at: u32) -> Option<Cut> {
+    let mut ends = [0; ARGUMENTS_MAX];
     let mut count = 0_usize;
     let mut start = args_at;
-    let mut word_at = args_at;
-    let (words, _) = buffer.get(args_at..)?.as_chunks::<8>();
-    for word in words {
-        let mut low = low_bytes(u64::from_le_bytes(*word));
+    let mut block_at = args_at;
+    loop {
+        let rest = buffer.get(at(block_at)..)?;
+        let mut low = match rest.first_chunk() {
+            Some(block) => low_bytes(block),
+            None => low_bytes(&padded(rest)),
+        };
         while low != 0 {
-            // Widens.
-            let position = word_at.checked_add((low.trailing_zeros() / 8) as usize)?;
+            let end = block_at.wrapping_add(low.trailing_zeros());
             low &= low.wrapping_sub(1);
-            if position == start {
+            if end == start {
                 return None;
             }
-            *spans.get_mut(count)? = Span {
-                start: offset(start),
-                end: offset(position),
-            };
-            count = count.checked_add(1)?;
-            start = position.checked_add(1)?;
-            match buffer.get(position)? {
-                b' ' | b'\t' => {}
-                b'\r' if buffer.get(start) == Some(&b'\n') => {
-                    return Some((spans, count, position));
+            *ends.get_mut(count)? = end;
+            count = count.wrapping_add(1);
+            start = end.wrapping_add(1);
+            match buffer.get(at(end)..)? {
+                [b' ' | b'\t', ..] => {}
+                [b'\r', b'\n', ..] => {
+                    let line_end = end;
+                    return Some(Cut {
+                        ends,
+                        count,
+                        line_end,
+                    });
                 }
                 _ => return None,
             }
         }
-        word_at = word_at.checked_add(8)?;
+        block_at = block_at.wrapping_add(u32::BITS);
+        if at(block_at) > LINE_BYTES_CEILING {
+            return None;
+        }
     }
-    None
 }
 
-/// The highest bit of every byte that is a blank or a control character: nothing above 0x20.
+/// What a line is looked at in: a bit for each byte fits in 32.
+type Block = [u8; 32];
+
+/// The last bytes of a buffer, with zeros behind them.
+#[cold]
+fn padded(rest: &[u8]) -> Block {
+    let mut block = [0; 32];
+    block
+        .iter_mut()
+        .zip(rest)
+        .for_each(|(to, from)| *to = *from);
+    block
+}
+
+/// A bit for every byte that is a blank or a control character: nothing above 0x20.
 #[inline(always)]
-const fn low_bytes(word: u64) -> u64 {
+fn low_bytes(block: &Block) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    let carried = (word & (0x7f * ONES)).wrapping_add(0x5f * ONES);
-    !(carried | word) & (0x80 * ONES)
+    let (words, _) = block.as_chunks::<8>();
+    let mut bits = 0;
+    for word in words.iter().rev() {
+        let word = u64::from_le_bytes(*word);
+        let carried = (word & (0x7f * ONES)).wrapping_add(0x5f * ONES);
+        let low = !(carried | word) & (0x80 * ONES);
+        // The product has the highest bits of the eight bytes, in order, in its last byte.
+        let [.., gathered] = low.wrapping_mul(0x0002_0408_1020_4081).to_le_bytes();
+        bits = (bits << 8) | u32::from(gathered);
+    }
+    bits
 }
 
 /// Whether the body and its line end are there.
 #[inline(always)]
 fn is_whole(frame: &Frame, buffer: &[u8]) -> bool {
-    let end = frame.len();
-    buffer.get(end.saturating_sub(2)..end) == Some(b"\r\n")
+    let body_end = at(frame.line_len).wrapping_add(at(frame.body_len));
+    matches!(buffer.get(body_end..), Some([b'\r', b'\n', ..]))
 }
 
 #[cfg(test)]
@@ -141,13 +150,20 @@ mod tests {
     #[test]
     fn low_bytes_are_those_up_to_a_space() {
         for byte in 0..=u8::MAX {
-            for place in 0..8 {
-                let mut word = [b'x'; 8];
-                word[place] = byte;
-                let expected = if byte <= b' ' { 0x80 << (8 * place) } else { 0 };
-                assert_eq!(low_bytes(u64::from_le_bytes(word)), expected, "{byte}");
+            for place in 0..32 {
+                let mut block = [b'x'; 32];
+                block[place] = byte;
+                let expected = if byte <= b' ' { 1 << place } else { 0 };
+                assert_eq!(low_bytes(&block), expected, "{byte} at {place}");
             }
         }
-        assert_eq!(low_bytes(0), 0x8080_8080_8080_8080);
+        assert_eq!(low_bytes(&[0; 32]), u32::MAX);
+    }
+
+    #[test]
+    fn a_block_ends_with_zeros_where_bytes_are_missing() {
+        let mut expected = [0; 32];
+        expected[..3].copy_from_slice(b"abc");
+        assert_eq!(padded(b"abc"), expected);
     }
 }

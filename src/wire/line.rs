@@ -5,9 +5,9 @@ use super::frame::{Frame, OpKind, Parts, Span, at};
 
 /// A complete control line.
 pub(super) struct Line<'a> {
-    /// The arguments, without the line end.
-    pub(super) args: &'a [u8],
-    /// Where they begin in the frame.
+    /// From its beginning, without the line end.
+    pub(super) bytes: &'a [u8],
+    /// Where the arguments begin.
     pub(super) args_at: u32,
     /// Bytes of the whole line, its end included.
     pub(super) len: u32,
@@ -113,13 +113,13 @@ impl Line<'_> {
 
     /// INFO, CONNECT and -ERR have one argument, which may hold blanks.
     fn read_text(&self, kind: OpKind) -> Frame {
-        let blanks = self
-            .args
+        let args = self.args();
+        let blanks = args
             .iter()
             .rev()
             .take_while(|byte| is_blank_or_line_end(**byte))
             .count();
-        let len = self.args.len().saturating_sub(blanks);
+        let len = args.len().saturating_sub(blanks);
         let end = self.args_at.saturating_add(offset(len));
         let subject = Span {
             start: self.args_at,
@@ -153,12 +153,14 @@ impl Line<'_> {
         })
     }
 
+    fn args(&self) -> &[u8] {
+        self.bytes.get(at(self.args_at)..).unwrap_or_default()
+    }
+
     /// Reads one to nine digits.
     #[inline(always)]
     fn size(&self, digits: Span) -> Result<u32, FrameError> {
-        let start = at(digits.start.saturating_sub(self.args_at));
-        let end = at(digits.end.saturating_sub(self.args_at));
-        let digits = self.args.get(start..end).unwrap_or_default();
+        let digits = digits.of(self.bytes);
         if digits.is_empty() || digits.len() > 9 {
             return Err(FrameError::BadSize);
         }
@@ -184,7 +186,7 @@ impl Line<'_> {
         let mut count = 0_usize;
         let mut start = None;
         let mut position = self.args_at;
-        for byte in self.args {
+        for byte in self.args() {
             if is_separator(*byte) {
                 if let Some(start) = start.take() {
                     *spans.get_mut(count).ok_or(FrameError::ArgumentCount)? = Span {

@@ -11,12 +11,12 @@ use memchr::memchr;
 
 use super::error::FrameError;
 use super::frame::{Frame, OpKind, Parts, at};
-use super::glance::{Memo, glance};
+use super::glance::glance;
 use super::limits::Limits;
 use super::line::{Line, is_blank, offset};
 
 /// The most that offsets of 32 bits leave for a line; a payload's length has nine digits at most.
-const LINE_BYTES_CEILING: usize = 1 << 30;
+pub(super) const LINE_BYTES_CEILING: usize = 1 << 30;
 
 /// What [`Parser::next`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,6 @@ pub struct Parser {
     stage: Stage,
     /// Up to here the search of the current stage has been.
     scanned: usize,
-    memo: Memo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,7 +110,6 @@ impl Parser {
             limits,
             stage: Stage::Word,
             scanned: 0,
-            memo: Memo::EMPTY,
         }
     }
 
@@ -123,7 +121,6 @@ impl Parser {
             limits,
             stage: Stage::Word,
             scanned: 0,
-            memo: Memo::EMPTY,
         }
     }
 
@@ -138,7 +135,7 @@ impl Parser {
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Step, FrameError> {
         if self.stage == Stage::Word
-            && let Some(frame) = glance(self.speaker, &self.limits, &mut self.memo, buffer)
+            && let Some(frame) = glance(self.speaker, &self.limits, buffer)
         {
             return Ok(Step::Frame(frame));
         }
@@ -158,7 +155,6 @@ impl Parser {
     /// Replaces the limits; a control line that has begun is held to the new ones.
     pub const fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
-        self.memo = Memo::EMPTY;
     }
 
     #[inline(never)]
@@ -356,8 +352,9 @@ impl Parser {
         if !self.limits.allows_headers && matches!(kind, OpKind::Hmsg | OpKind::Hpub) {
             return Err(FrameError::HeadersRefused);
         }
+        let args_end = args_at.saturating_add(args.len());
         let line = Line {
-            args,
+            bytes: buffer.get(..args_end).unwrap_or_default(),
             args_at: offset(args_at),
             len: offset(line_end).saturating_add(1),
         };
