@@ -70,15 +70,12 @@ impl<'a> HeaderBlock<'a> {
     /// The fields in order: name, and value without the blanks around it.
     #[must_use]
     pub fn iter(self) -> HeaderIter<'a> {
-        match cut_line(self.0) {
-            Some((_, rest)) => HeaderIter {
-                rest,
-                is_over: false,
-            },
-            None => HeaderIter {
-                rest: &[],
-                is_over: false,
-            },
+        // Most have no status.
+        let rest = self.0.strip_prefix(b"NATS/1.0\r\n");
+        let rest = rest.or_else(|| Some(cut_line(self.0)?.1));
+        HeaderIter {
+            rest: rest.unwrap_or_default(),
+            is_over: false,
         }
     }
 
@@ -151,7 +148,7 @@ impl<'a> HeaderIter<'a> {
         if line.is_empty() {
             return None;
         }
-        let Some((name, value)) = memchr(b':', line).and_then(|colon| line.split_at_checked(colon))
+        let Some((name, value)) = line.iter().position(|byte| *byte == b':').and_then(|colon| line.split_at_checked(colon))
         else {
             return Some(Err(HeaderError::NoColon));
         };
