@@ -27,6 +27,34 @@ fn write_begin(out: &mut Vec<u8>, number: u64) {
     out.push(units);
 }
 
+/// Appends a number in decimal and the separator behind it, of four bytes at most.
+///
+/// A short number and its separator are one append of eight bytes, of which the first are kept: a vector
+/// that grows piece by piece waits for its length to come back from memory after each.
+#[inline]
+pub(crate) fn write_and<const LEN: usize>(out: &mut Vec<u8>, number: u64, separator: &[u8; LEN]) {
+    let zeros = match number {
+        0..=9 => 3_u32,
+        10..=99 => 2,
+        100..=999 => 1,
+        1_000..=9_999 => 0,
+        _ => {
+            write_long(out, number);
+            out.extend_from_slice(separator);
+            return;
+        }
+    };
+    let ([a, b], [c, d]) = (pair(number / 100), pair(number));
+    let mut text = [a, b, c, d, 0, 0, 0, 0];
+    let behind = text.iter_mut().skip(4);
+    behind.zip(separator).for_each(|(to, from)| *to = *from);
+    let text = u64::from_le_bytes(text).wrapping_shr(zeros.wrapping_mul(8));
+    let len = 4_usize.saturating_add(LEN).saturating_sub(zeros as usize);
+    let end = out.len().saturating_add(len);
+    out.extend_from_slice(&text.to_le_bytes());
+    out.truncate(end);
+}
+
 fn write_long(out: &mut Vec<u8>, mut number: u64) {
     let mut text = [0_u8; 20];
     let (pairs, _) = text.as_chunks_mut::<2>();
@@ -97,6 +125,9 @@ mod tests {
             let mut out = Vec::new();
             super::write(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
+            let mut line = b"x ".to_vec();
+            super::write_and(&mut line, number, b"\r\n");
+            assert_eq!(line, format!("x {number}\r\n").as_bytes());
             let short = Some(number).filter(|_| out.len() <= 19);
             assert_eq!(super::read(&out), short);
         }

@@ -173,19 +173,26 @@ impl<'a> Publish<'a> {
         if self.has_headers() {
             out.extend_from_slice(b"HPUB ");
             self.write_names(out);
-            decimal_of(out, self.header_len);
-            out.push(b' ');
-            self.write_size(out);
-            out.extend_from_slice(VERSION);
-            out.extend_from_slice(self.status);
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(self.first_lines.as_bytes());
-            out.extend_from_slice(self.lines.as_bytes());
+            decimal::write_and(out, self.header_len as u64, b" ");
+            decimal::write_and(out, self.body_len() as u64, b"\r\n");
+            // A copy of nothing is a call as well.
+            if self.status.is_empty() {
+                out.extend_from_slice(b"NATS/1.0\r\n");
+            } else {
+                out.extend_from_slice(VERSION);
+                out.extend_from_slice(self.status);
+                out.extend_from_slice(b"\r\n");
+            }
+            for lines in [self.first_lines, self.lines] {
+                if !lines.as_bytes().is_empty() {
+                    out.extend_from_slice(lines.as_bytes());
+                }
+            }
             out.extend_from_slice(b"\r\n");
         } else {
             out.extend_from_slice(b"PUB ");
             self.write_names(out);
-            self.write_size(out);
+            decimal::write_and(out, self.body_len() as u64, b"\r\n");
         }
     }
 
@@ -197,12 +204,6 @@ impl<'a> Publish<'a> {
             out.extend_from_slice(reply);
             out.push(b' ');
         }
-    }
-
-    #[inline]
-    fn write_size(&self, out: &mut Vec<u8>) {
-        decimal_of(out, self.body_len());
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Takes the length of the header block anew.

@@ -148,7 +148,10 @@ impl<'a> HeaderIter<'a> {
         if line.is_empty() {
             return None;
         }
-        let Some((name, value)) = line.iter().position(|byte| *byte == b':').and_then(|colon| line.split_at_checked(colon))
+        let Some((name, value)) = line
+            .iter()
+            .position(|byte| *byte == b':')
+            .and_then(|colon| line.split_at_checked(colon))
         else {
             return Some(Err(HeaderError::NoColon));
         };
