@@ -9,7 +9,7 @@ TITLES = {
     "parallel": "Requests, 128 at a time",
 }
 SERVERS = {"null": "null server", "nats-server": "nats-server", "tls": "nats-server, TLS"}
-NAMES = {"raw": "raw socket", "natseq-next": "natseq, `next`"}
+NAMES = {"raw": "raw socket", "natseq-next": "natseq, `next`", "natseq-sequenced": "natseq, sequenced"}
 
 METHOD = """\
 **Method.** One contender in one workload is one process, pinned to a core; the server has another. The *null server* is the
@@ -26,6 +26,8 @@ each figure is the median over the rounds. A tenth of the messages goes before t
 * CPU is user and system time of the client's whole process, with its share of the loopback's work in the kernel.
 * Rust clients run on tokio's current-thread runtime, except where two threads are named, which share the
   client's core; nats.c has threads of its own.
+* *natseq, sequenced* publishes through a `SequencedPublisher`, which stamps and retains each message, and receives, delivered
+  `Immediate`, what a source has stamped; it fails when a number is missing. Without it there is no header at all.
 * natseq takes messages by `next_batch`; the column *next* is the same client by `next`. async-nats has a subscription
   capacity of 65,536 and the largest read buffer. nats.c delivers by callback, without pending limits, to many
   subscriptions from its shared threads. Prepared messages are passed as each API takes them: by reference or as a clone.
@@ -47,6 +49,11 @@ def markdown(results):
     if rows:
         parts += [f"## {TITLES['request']}", "", "Median latency, its ratio, and client CPU per request.", ""]
         parts += [table(rows, latency_entry), ""]
+    for workload in ["publish", "subscribe"]:
+        rows = [cell for cell in cells if cell["group"] == "sequencing" and cell["workload"] == workload]
+        if rows:
+            parts += [f"## Sequencing: {TITLES[workload].lower()}", "", "The ratio is to natseq without it.", ""]
+            parts += [table(rows, cpu_entry), ""]
     for workload, entry in [("publish", cpu_entry), ("subscribe", cpu_entry), ("request", latency_entry)]:
         rows = [cell for cell in cells if cell["group"] == "tls" and cell["workload"] == workload]
         if rows:
@@ -74,16 +81,22 @@ def about(machine):
 
 def table(cells, entry):
     clients = contenders(cells)
-    head = ["server", "payload", "headers"] + [NAMES.get(client, client) for client in clients]
-    lines = [row(head), row(["---"] * 3 + ["---:"] * len(clients))]
+    lines = []
     for cell in cells:
         settings = cell["settings"]
         server = SERVERS[cell["server"]]
         if settings.get("threads", 1) > 1:
             server += f", {settings['threads']} threads"
         words = [server, size(settings["bytes"]), "2" if settings["headers"] else "-"]
-        lines.append(row(words + [entry(cell, client) for client in clients]))
-    return "\n".join(lines)
+        lines.append(words + [entry(cell, client) for client in clients])
+    return grid(["server", "payload", "headers"], clients, lines)
+
+
+def grid(columns, clients, lines):
+    """A table of lines, each of words for the columns and an entry for each client."""
+    head = columns + [NAMES.get(client, client) for client in clients]
+    rule = ["---"] * len(columns) + ["---:"] * len(clients)
+    return "\n".join(row(words) for words in [head, rule, *lines])
 
 
 def contenders(cells):
@@ -117,12 +130,8 @@ def scale(cells):
         if not rows:
             return
         clients = contenders(rows)
-        parts.extend([f"## {title}", "", text, ""])
-        parts.append(row([column] + [NAMES.get(client, client) for client in clients]))
-        parts.append(row(["---"] + ["---:"] * len(clients)))
-        for cell in rows:
-            parts.append(row([key(cell["settings"])] + [entry(cell, client) for client in clients]))
-        parts.append("")
+        lines = [[key(cell["settings"])] + [entry(cell, client) for client in clients] for cell in rows]
+        parts.extend([f"## {title}", "", text, "", grid([column], clients, lines), ""])
 
     def plain_cpu(cell, client):
         if client not in cell["runs"]:
@@ -162,15 +171,14 @@ def tail(cells):
         "p50 / p99 / p99.9.", "",
     ]
     clients = contenders(cells)
-    parts += [row(["server"] + [NAMES.get(client, client) for client in clients])]
-    parts += [row(["---"] + ["---:"] * len(clients))]
+    lines = []
     for cell in cells:
         entries = [
             " / ".join(time(middle(cell, client, lambda run: run[key])) for key in ["p50_ns", "p99_ns", "p999_ns"])
             for client in clients
         ]
-        parts.append(row([SERVERS[cell["server"]]] + entries))
-    return parts + [""]
+        lines.append([SERVERS[cell["server"]]] + entries)
+    return parts + [grid(["server"], clients, lines), ""]
 
 
 def in_readme(text, results):
@@ -188,15 +196,16 @@ def summary(results):
         f"natseq {machine['natseq'].split()[0]}, async-nats {machine['async-nats']}, watermelon {machine['watermelon']}, "
         f"nats.c {machine['nats.c']}; {machine['cpu']}, {machine['date']}."
         + (" Run with real-time priority beside other work." if machine["real_time"] else ""),
-        "", row(["client CPU per message, times a raw socket's", *clients]), row(["---"] + ["---:"] * len(clients)),
+        "",
     ]
+    rows = []
 
     def add(title, entry, **wanted):
         for cell in cells:
             found = {**cell, **cell["settings"]}
             if all(found.get(key) == value for key, value in wanted.items()):
                 entries = [entry(cell, client) if client in cell["runs"] else "-" for client in clients]
-                lines.append(row([title, *entries]))
+                rows.append([title, *entries])
                 return
 
     def short(cell, client):
@@ -206,6 +215,11 @@ def summary(results):
         for length, headers in [(16, 0), (16, 1), (1024, 0), (8192, 0)]:
             title = f"{name} {size(length)}" + (" with two headers" if headers else "")
             add(title, short, workload=workload, server="null", bytes=length, headers=headers, group=workload)
+    def sequenced(cell, _):
+        return f"{short(cell, 'natseq-sequenced')} of natseq without"
+
+    for workload, name in [("publish", "publish"), ("subscribe", "receive")]:
+        add(f"{name} 16 B with sequencing", sequenced, group="sequencing", workload=workload, server="null", bytes=16)
     add("request, 128 at a time", short, group="parallel", server="null", bytes=16, headers=0)
 
     def latency(cell, client):
@@ -220,7 +234,7 @@ def summary(results):
 
     add("memory of an idle subscription", memory, workload="idle-subscriptions")
     add("memory of an idle connection", memory, workload="idle-connections")
-    return "\n".join(lines)
+    return "\n".join([*lines, grid(["client CPU per message, times a raw socket's"], clients, rows)])
 
 
 README_BEGIN = "<!-- what benches/peers/run measured -->"
@@ -342,16 +356,21 @@ def middle(cell, client, value):
     return median(value(run) for run in cell["runs"][client])
 
 
+def bound(cell):
+    """Whom ratios are to: the raw socket, or natseq as it is without sequencing."""
+    return "natseq" if cell["group"] == "sequencing" else "raw"
+
+
 def ratio(cell, client, value):
     """The median of the ratios inside each round."""
-    pairs = zip(cell["runs"][client], cell["runs"]["raw"])
-    return median(value(run) / value(raw) for run, raw in pairs)
+    pairs = zip(cell["runs"][client], cell["runs"][bound(cell)])
+    return median(value(run) / value(against) for run, against in pairs)
 
 
 def times(cell, client, value):
-    if client == "raw" or "raw" not in cell["runs"]:
+    if client == bound(cell) or bound(cell) not in cell["runs"]:
         return ""
-    return f" ({ratio(cell, client, value):.1f}x)"
+    return f" ({ratio(cell, client, value):.{2 if bound(cell) == 'natseq' else 1}f}x)"
 
 
 def row(words):

@@ -16,6 +16,7 @@ mod natseq_client;
 mod open_loop;
 mod raw;
 mod scale;
+mod sequenced_client;
 mod spec;
 mod stand_in;
 mod watermelon_client;
@@ -48,6 +49,7 @@ fn drive(client: &str, spec: &Spec) -> Report {
     match client {
         "raw" => raw::run(spec),
         "natseq" => run::<natseq_client::Natseq<true>>(spec),
+        "natseq-sequenced" => run::<sequenced_client::Sequenced>(spec),
         "natseq-next" => run::<natseq_client::Natseq<false>>(spec),
         "async-nats" => run::<async_nats_client::AsyncNats>(spec),
         "watermelon" => run::<watermelon_client::Watermelon>(spec),

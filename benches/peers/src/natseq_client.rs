@@ -14,12 +14,12 @@ use crate::spec::{HEADERS, Spec};
 const BATCH: usize = 1_024;
 
 #[derive(Clone)]
-pub(crate) struct Natseq<const IN_BATCHES: bool>(natseq::Client);
+pub(crate) struct Natseq<const IN_BATCHES: bool>(pub(crate) natseq::Client);
 
 pub(crate) struct Outgoing {
-    subject: Subject,
+    pub(crate) subject: Subject,
     headers: Option<Headers>,
-    payload: Bytes,
+    pub(crate) payload: Bytes,
     requester: Requester,
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Spec {
     pub(crate) url: String,
     pub(crate) bytes: usize,
     pub(crate) has_headers: bool,
+    /// Whether messages to receive are stamped; then they have no other header.
+    pub(crate) is_sequenced: bool,
     /// Messages or requests that are measured.
     pub(crate) messages: u64,
     /// Messages or requests before that.
@@ -74,6 +76,7 @@ impl Spec {
             url: url.to_owned(),
             bytes: usize::try_from(bytes).expect("a payload's size"),
             has_headers: number("headers") == Some(1),
+            is_sequenced: client == "natseq-sequenced",
             messages,
             warm_up: messages / 10,
             tasks: number("tasks").unwrap_or(1),
@@ -90,11 +93,12 @@ impl Spec {
     /// The payload of `start`: what the feeding side is to send.
     pub(crate) fn start(&self, messages: u64) -> String {
         format!(
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {}",
             self.burst,
             self.window,
             self.bytes,
             u8::from(self.has_headers),
+            u8::from(self.is_sequenced),
             messages,
             self.subscriptions,
             self.active,

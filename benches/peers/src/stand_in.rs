@@ -83,7 +83,7 @@ fn handle(operation: &Operation<'_>, side: &mut Side, feed: &mut Feed, out: &mut
                 feed.handle_ack();
             } else if operation.subject == START.as_bytes() {
                 let start = String::from_utf8_lossy(operation.payload);
-                *feed = Feed::new(&start, |out, subject, has_headers| {
+                *feed = Feed::new(feed, &start, |out, subject, has_headers| {
                     side.begin(out, subject.as_bytes(), has_headers);
                 });
             } else if operation.subject == ECHO.as_bytes() {
