@@ -154,6 +154,8 @@ pub(super) struct SourceSummary {
     expected: u64,
     /// How often numbers were found missing.
     gaps: u64,
+    /// Requests for them.
+    requests: u64,
     /// Messages that came by themselves behind their successors.
     late: u64,
     /// Lost numbers by the reason for which they were given up.
@@ -187,11 +189,12 @@ impl fmt::Display for SourceSummary {
             "  {expected} expected = {delivered} delivered + {lost} lost + {undecided} undecided + \
              {unverifiable} unverifiable"
         )?;
-        let [gaps, repaired, late] = [self.gaps, self.repaired, self.late].map(grouped);
+        let [gaps, requests, repaired, late] =
+            [self.gaps, self.requests, self.repaired, self.late].map(grouped);
         let duplicates = grouped(self.duplicates);
         write!(
             out,
-            "  {gaps} gaps, {repaired} repaired, {late} late, {duplicates} duplicates"
+            "  {gaps} gaps, {requests} requests, {repaired} repaired, {late} late, {duplicates} duplicates"
         )?;
         if let (Some(p50), Some(p99)) = (self.repair_p50_ms, self.repair_p99_ms) {
             write!(out, "; repairs took {p50:.1} ms, 99 % at most {p99:.1} ms")?;
@@ -247,6 +250,7 @@ impl Summary {
             unverifiable: line.unverifiable,
             expected: line.expected(),
             gaps: line.gaps,
+            requests: line.requests,
             late: line.late,
             lost_for: named(&LossReason::ALL, LossReason::as_str, |reason| {
                 line.lost_for(reason)

@@ -36,6 +36,8 @@ pub struct LineStatistics {
     pub duplicates: u64,
     /// How often numbers were found missing: ranges, of one number or many.
     pub gaps: u64,
+    /// Requests for numbers, to the source and to archives.
+    pub requests: u64,
     /// Numbers reported lost.
     pub lost: u64,
     /// Numbers that are missing, or held back for the order.
@@ -97,6 +99,7 @@ pub(super) struct Counts {
     pub(super) late: u64,
     pub(super) duplicates: u64,
     pub(super) gaps: u64,
+    pub(super) requests: u64,
     pub(super) lost: u64,
     pub(super) unverifiable: u64,
     pub(super) withdrawn: u64,

@@ -248,6 +248,7 @@ mod tests {
         story.answered(&[2], 4, "3");
         assert_eq!(story.told(), "r2 lost3-3:not_retained");
         assert_eq!((story.request(), story.line().undecided), (None, 0));
+        assert_eq!(story.line().requests, 2, "of the source and of an archive");
     }
 
     #[test]

@@ -418,6 +418,8 @@ impl<M: Weight> Line<M> {
             ranges.push(next, next);
         }
         let number = self.next_number(of_archive);
+        let counts = self.counts_mut();
+        counts.requests = counts.requests.saturating_add(1);
         let (answer_time, known) = (self.answer_time.get(), self.highest);
         let asking = self.asking_mut();
         let patience = if of_archive {

@@ -291,6 +291,7 @@ impl<M: Weight> Line<M> {
             late: counts.late,
             duplicates: counts.duplicates,
             gaps: counts.gaps,
+            requests: counts.requests,
             lost: counts.lost,
             undecided: self.undecided(),
             unverifiable: counts.unverifiable,
