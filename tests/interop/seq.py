@@ -11,6 +11,7 @@ asked for at once.
 """
 
 import json
+import math
 import random
 import select
 import socket
@@ -28,7 +29,11 @@ REPLY_SUBJECT_BYTES_MAX = 128
 REPEAT_SECONDS = 0.010  # the same request of the same requester is answered once in this time
 FIRST_MIN, FIRST_MAX, INTERVAL_MAX = 0.020, 1.0, 5.0  # heartbeats
 LINGER, LINGER_MAX = 2.0, 60.0
+AGE_MAX = 60.0  # nothing older is retained
 GAP_TIMEOUT = 5.0
+DRIFT = 1.001  # by which clocks may differ
+WRONG_EPOCHS_MAX, DISOWNED_SECONDS = 4, 2.0
+BUDGET, REQUESTER_BUDGET = (4 << 20, 1 << 20), (1 << 20, 512 << 10)  # bytes in a second, and at once
 CONTROL = "_SEQ"
 
 
@@ -175,6 +180,21 @@ def is_covered(scope, filter):
     return len(scope) == len(filter)
 
 
+class Budget:
+    """Bytes that may be sent. The last message may overdraw them."""
+
+    def __init__(self, per_second, at_once):
+        self.per_second, self.at_once = per_second, at_once
+        self.left, self.at = at_once, time.monotonic()
+
+    def wait(self):
+        """Seconds until something may be sent again: 0 for now."""
+        now = time.monotonic()
+        self.left = min(self.left + self.per_second * (now - self.at), self.at_once)
+        self.at = now
+        return max(0.0, (1 - self.left) / self.per_second)
+
+
 class Source:
     """Numbers, retains, beats and repairs. One thread does it all, so wire order is number order."""
 
@@ -187,6 +207,7 @@ class Source:
         self.usual_pause, self.last_at = 0.0, None
         self.interval, self.due = FIRST_MIN, 0.0
         self.recent, self.asked_at, self.repairs = {}, 0.0, 0
+        self.budget, self.budgets = Budget(*BUDGET), {}
         self.connection.subscribe(f"{CONTROL}.RX.{name}.{self.epoch}")
         self.beat("hello")
 
@@ -194,19 +215,21 @@ class Source:
         return f"Seq: {self.name}.{self.epoch}.{seq}" + ("" if prev is None else f".{prev}")
 
     def trail(self):
+        while self.retained and time.monotonic() - self.retained[oldest := next(iter(self.retained))][0] > AGE_MAX:
+            del self.retained[oldest]
         return self.lead + 1 - len(self.retained)
 
-    def publish(self, subject, payload):
+    def publish(self, subject, payload, headers=()):
         now = time.monotonic()
         self.lead += 1
         prev = None
         if self.last_on is not None:
             # Who hears some of the subjects only learns what it misses on them.
             prev, self.last_on[subject] = self.last_on.get(subject, 0), self.lead
-        self.retained[self.lead] = (subject, prev, payload)
+        self.retained[self.lead] = (now, subject, prev, payload, headers)
         if len(self.retained) > self.retain:
-            del self.retained[self.trail()]
-        self.connection.publish(subject, payload, [self.stamp(self.lead, prev)])
+            del self.retained[next(iter(self.retained))]
+        self.connection.publish(subject, payload, [self.stamp(self.lead, prev), *headers])
         if self.last_at is not None:
             self.usual_pause += (min(now - self.last_at, FIRST_MAX) - self.usual_pause) / 8
         self.last_at = now
@@ -220,7 +243,8 @@ class Source:
     def heartbeat(self, kind):
         now = time.monotonic()
         body = {"v": 1, "k": kind, "scope": self.scope, "trail": self.trail(), "cg": 1}
-        body |= {"next": max(1, round(1e3 * (self.due - now))), "age": round(1e3 * (now - self.began))}
+        # A run must not seem younger than it is.
+        body |= {"next": max(1, round(1e3 * (self.due - now))), "age": math.ceil(1e3 * (now - self.began))}
         return json.dumps(body).encode()
 
     def beat(self, kind):
@@ -250,12 +274,21 @@ class Source:
             return
         self.recent = {asked: at for asked, at in self.recent.items() if now - at <= REPEAT_SECONDS}
         self.recent[reply, request] = self.asked_at = now
+        requester = ".".join(reply.split(".")[:2])
+        self.budgets = {name: budget for name, budget in self.budgets.items() if now - budget.at < 1.0}
+        budgets = [self.budget, self.budgets.setdefault(requester, Budget(*REQUESTER_BUDGET))]
+        wait = max(budget.wait() for budget in budgets)
+        if wait > 1.0:
+            return
+        if wait:
+            self.say(budgets, reply, b"", [self.stamp(self.lead), f"Seq-Retry: {math.ceil(1e3 * wait)}"], " 429 Slow Down")
+            return
         if request == "?":
-            self.connection.publish(reply, self.heartbeat(kind), [self.stamp(self.lead)])
+            self.say(budgets, reply, self.heartbeat(kind), [self.stamp(self.lead)])
             return
         ranges = read_ranges(request) if len(request) <= REQUEST_BYTES_MAX else None
         if ranges is None or len(ranges) > REQUEST_RANGES_MAX:
-            self.connection.publish(reply, b"", [self.stamp(self.lead)], " 400 Bad Request")
+            self.say(budgets, reply, b"", [self.stamp(self.lead)], " 400 Bad Request")
             return
         trail, gone, sent, sent_bytes, has_more = self.trail(), [], 0, 0, False
         for start, end in ranges:
@@ -263,18 +296,32 @@ class Source:
             if start <= min(end, trail - 1):
                 gone.append((start, min(end, trail - 1)))
             for seq in range(max(start, trail), end + 1):
-                has_more = sent >= REPLY_MESSAGES_MAX or sent_bytes >= REPLY_BYTES_MAX
+                wait = max(budget.wait() for budget in budgets)
+                has_more = sent >= REPLY_MESSAGES_MAX or sent_bytes >= REPLY_BYTES_MAX or wait > 0
                 if has_more:
                     break
-                subject, prev, payload = self.retained[seq]
-                self.connection.publish(reply, payload, [self.stamp(seq, prev), f"Seq-Subject: {subject}"])
-                sent, sent_bytes = sent + 1, sent_bytes + len(payload)
+                _, subject, prev, payload, headers = self.retained[seq]
+                lines = [self.stamp(seq, prev), f"Seq-Subject: {subject}", *headers]
+                sent, sent_bytes = sent + 1, sent_bytes + self.say(budgets, reply, payload, lines)
+            if has_more:
+                break
         self.repairs += sent
+        if wait > 1.0:
+            return
         lines = [self.stamp(self.lead), f"Seq-Trail: {trail}"]
         lines += [f"Seq-Gone: {ranges_text(gone)}"] if gone else []
         lines += ["Seq-More: 1"] if has_more else []
+        lines += [f"Seq-Retry: {math.ceil(1e3 * wait)}"] if wait else []
         is_nothing = gone and not sent and not has_more
-        self.connection.publish(reply, b"", lines, " 404 Not Retained" if is_nothing else " 204 EOB")
+        self.say(budgets, reply, b"", lines, " 404 Not Retained" if is_nothing else " 204 EOB")
+
+    def say(self, budgets, reply, payload, lines, status=""):
+        """Answers; returns what that costs."""
+        cost = len(reply) + sum(len(line) + 2 for line in lines) + 12 + len(payload)
+        for budget in budgets:
+            budget.left -= cost
+        self.connection.publish(reply, payload, lines, status)
+        return cost
 
     def close(self):
         """Says the end at once and then ever less often, and repairs until nobody has asked for a while."""
@@ -293,11 +340,17 @@ class Line:
         # Every number that has an outcome, and those that a chain says were sent on a subject that we hear.
         self.decided, self.chained = set(), set()
         self.asked, self.ask_at, self.question_at, self.progress = None, 0.0, 0.0, time.monotonic()
+        # What lies before the base is owed too if the run is younger than we are: until that is known, or asked in vain.
+        self.joining_until = time.monotonic() + GAP_TIMEOUT if base > 1 else 0.0
+        self.questions, self.wrong_epochs, self.heard, self.newest = {}, 0, time.monotonic(), 0
         self.end, self.is_superseded = None, False
         self.delivered = self.repaired = self.duplicates = self.lost = 0
 
+    def is_joining(self):
+        return time.monotonic() < self.joining_until
+
     def is_done(self):
-        return (self.end is not None or self.is_superseded) and not self.missing
+        return (self.end is not None or self.is_superseded) and not self.missing and not self.is_joining()
 
 
 class Checker:
@@ -310,14 +363,17 @@ class Checker:
         self.data = connection.subscribe(filter)
         self.heartbeats = connection.subscribe(f"{CONTROL}.HB.{filter}")
         self.inbox = "_INBOX." + "".join(random.choices(string.ascii_letters, k=22))
-        connection.subscribe(self.inbox + ".*")
+        connection.subscribe(self.inbox + ".*.*")
         connection.synchronize()
+        self.subscribed = time.monotonic()
         print("ready", flush=True)
 
     def run(self):
         while not self.is_done():
             until = self.wakeup()
-            for sid, subject, _, status, headers, payload in self.connection.messages(until):
+            for sid, subject, reply, status, headers, payload in self.connection.messages(until):
+                if reply.startswith("$JS.ACK."):
+                    headers = {}  # a consumer has numbers of its own
                 self.take(sid, subject, status, headers, payload)
                 self.ask()
                 self.connection.flush()
@@ -342,20 +398,28 @@ class Checker:
             elif not stamped:
                 self.say("unsequenced", subject=subject, payload=payload.decode())
         elif sid == self.heartbeats:
-            if stamped and (line := self.line(stamped, stamped[2] + 1)):
-                self.hear(stamped, line, json.loads(payload))
+            body = json.loads(payload)
+            # Permissions say who may speak for a scope.
+            is_in_place = subject == heartbeat_subject(body["scope"])
+            if stamped and is_in_place and (line := self.line(stamped, stamped[2] + 1)):
+                self.hear(stamped, line, body)
         elif (key := self.key(subject)) in self.lines:
             line = self.lines[key]
-            if status:
+            if status == 409:
+                if stamped and stamped[0] == key[0] and stamped[1] > key[1]:
+                    self.disown(key, line)
+            elif status:
                 self.finish(key, line, status, headers)
             elif stamped and stamped[:2] == key and "Seq-Subject" in headers:
                 self.deliver(stamped, line, headers["Seq-Subject"], payload, True)
             elif stamped and stamped[:2] == key:
-                self.hear(stamped, line, json.loads(payload))
+                body = json.loads(payload)
+                self.hear(stamped, line, body)
+                self.join(line, body, line.questions.get(subject.rsplit(".", 1)[-1]))
 
     def key(self, subject):
         """The run whose answers come to this inbox."""
-        place = subject.rsplit(".", 1)[-1]
+        place = subject.split(".")[-2]
         return next((key for at, key in enumerate(self.lines) if str(at) == place), None)
 
     def line(self, stamped, base):
@@ -373,6 +437,7 @@ class Checker:
     def deliver(self, stamped, line, subject, payload, is_repaired):
         seq, prev = stamped[2:]
         self.advance(line, seq)
+        line.heard, line.newest = time.monotonic(), max(line.newest, seq)
         if seq in line.decided or line.is_covered is not False and seq not in line.missing:
             line.duplicates += 1
             return
@@ -393,8 +458,11 @@ class Checker:
         if was_covered is None and not line.is_covered:
             # The others were not meant for this filter, as far as anybody knows.
             line.missing = line.chained - line.decided
-        if body["k"] == "eos":
+        line.heard = time.monotonic()
+        if body["k"] in ("eos", "fenced"):
             line.end = stamped[2]
+        if not line.is_covered:
+            line.joining_until = 0.0
         self.advance(line, stamped[2])
         prior = body.get("prior") or {}
         for (source, epoch), earlier in self.lines.items():
@@ -402,6 +470,24 @@ class Checker:
                 earlier.is_superseded = True
                 if epoch == prior.get("epoch"):
                     self.advance(earlier, prior["lead"])
+
+    def join(self, line, body, asked_at):
+        """An answer to the question asked at that moment tells whether the run began after our subscription."""
+        if not line.is_joining() or asked_at is None:
+            return
+        if asked_at - DRIFT * body.get("age", math.inf) / 1e3 >= self.subscribed:
+            line.missing |= set(range(1, line.base)) - line.decided
+            line.base, line.progress = 1, time.monotonic()
+        line.joining_until = 0.0
+
+    def disown(self, key, line):
+        """A later run answers for this one: it is over when that is said again and again."""
+        now = time.monotonic()
+        line.asked, line.ask_at, line.wrong_epochs = None, now + 0.25, line.wrong_epochs + 1
+        line.question_at = now + 0.25
+        if line.wrong_epochs >= WRONG_EPOCHS_MAX and now >= line.heard + DISOWNED_SECONDS:
+            line.is_superseded, line.joining_until = True, 0.0
+            self.lose(key, line, set(line.missing), "source_gone")
 
     def advance(self, line, to):
         if to <= line.highest + JUMP_MAX and line.is_covered is not False:
@@ -413,6 +499,11 @@ class Checker:
     def finish(self, key, line, status, headers):
         """An answer has ended."""
         now = time.monotonic()
+        lead = stamp(headers.get("Seq"))
+        if status in (204, 404) and lead and lead[2] >= line.newest and line.highest > lead[2]:
+            # They were never sent.
+            line.highest = lead[2]
+            line.missing = {seq for seq in line.missing if seq <= line.highest}
         for start, end in read_ranges(headers.get("Seq-Gone", "")) or []:
             self.lose(key, line, {seq for seq in line.missing if start <= seq <= end}, "not_retained")
         pause = (number(headers.get("Seq-Retry", "0")) or 0) / 1e3
@@ -429,9 +520,11 @@ class Checker:
         now = time.monotonic()
         for place, ((source, epoch), line) in enumerate(self.lines.items()):
             to, reply = f"{CONTROL}.RX.{source}.{epoch}", f"{self.inbox}.{place}"
-            if line.is_covered is None and now >= line.question_at:
+            if (line.is_covered is None or line.is_joining()) and now >= line.question_at:
                 line.question_at = now + 0.2
-                self.connection.publish(to, b"?", reply=reply)
+                number = str(len(line.questions) + 1)
+                line.questions[number] = now
+                self.connection.publish(to, b"?", reply=f"{reply}.{number}")
             if line.is_covered is not None and line.missing and now >= line.ask_at:
                 ranges = []
                 for seq in sorted(line.missing):
@@ -443,14 +536,14 @@ class Checker:
                         ranges.append((seq, seq))
                 line.asked = {seq for start, end in ranges for seq in range(start, end + 1)}
                 line.ask_at = now + random.uniform(0.5, 1.0)
-                self.connection.publish(to, ranges_text(ranges).encode(), reply=reply)
+                self.connection.publish(to, ranges_text(ranges).encode(), reply=f"{reply}.0")
 
     def wakeup(self):
         """When to look again, whether anything comes or not."""
         times = [time.monotonic() + GAP_TIMEOUT]
         for line in self.lines.values():
-            if line.is_covered is None:
-                times.append(line.question_at)
+            if line.is_covered is None or line.is_joining():
+                times += [line.question_at, line.ask_at if line.missing else line.question_at]
             elif line.missing:
                 times += [line.ask_at, line.progress + GAP_TIMEOUT]
         return min(times)

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use natseq::client::{SequencedSubscriber, connect};
-use natseq::sequence::{Delivery, RetentionLimits, RetentionOverflow};
+use natseq::client::{Publication, SequencedSubscriber, connect};
+use natseq::sequence::{Delivery, NamePolicy, RetentionLimits, RetentionOverflow};
 use serde_json::Value;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 
 use crate::account::{Account, hear, publish, source};
 use crate::support::program::Program;
-use crate::support::{RealServer, ServerBinary, servers};
+use crate::support::{PATIENCE, RealServer, ServerBinary, servers};
 
 #[tokio::test]
 async fn a_second_implementation_wins_back_what_we_publish() {
@@ -141,6 +143,84 @@ async fn a_later_run_of_the_same_name_is_owed_from_its_first_number() {
         }
         account.assert_whole(500);
         assert_eq!(account.sum().lost, 0);
+        client.close().await;
+    }
+}
+
+/// Nothing of the next run reaches it: it goes on in another scope.
+#[tokio::test]
+async fn a_second_implementation_sees_a_run_end_whose_name_was_taken() {
+    for binary in servers("a second implementation of fences") {
+        let server = lossy(&binary);
+        let checker = python(&server, &["check", "d.*"]);
+        checker.wait_for_output("ready");
+        let client = connect(&server.url()).await.unwrap();
+        let first = source(&client, "d.x", "ours");
+        let first = first.claim(NamePolicy::Takeover).await.unwrap();
+        publish(&first, "d.x", 1..=100).await;
+        let second = source(&client, "e.x", "ours");
+        let second = second.claim(NamePolicy::Takeover).await.unwrap();
+        let told = spawn_blocking(move || checker.succeed()).await.unwrap();
+        let outcomes = Outcomes::read(&told);
+        assert_eq!((outcomes.delivered.len(), outcomes.lost), (100, 0));
+        assert_eq!(first.fenced_by(), Some(second.epoch()));
+        client.close().await;
+    }
+}
+
+/// Half a MiB is sent to a requester at once, and a MiB in each second after that.
+#[tokio::test]
+async fn a_second_implementation_sends_no_more_than_its_budget() {
+    for binary in servers("a second implementation of budgets") {
+        let server = RealServer::start(&binary, "");
+        let client = connect(&server.url()).await.unwrap();
+        let mut beats = client.subscribe("_SEQ.HB.d.x").unwrap();
+        client.flush().await.unwrap();
+        let count = MESSAGES.to_string();
+        let theirs = python(&server, &["publish", "d.x", &count, "theirs"]);
+        let end = format!(".{count}");
+        let run = loop {
+            let beat = timeout(PATIENCE, beats.next()).await.unwrap().unwrap();
+            let stamp = beat.headers().unwrap().first("Seq").unwrap().to_vec();
+            let stamp = String::from_utf8(stamp).unwrap();
+            if let Some(run) = stamp.strip_suffix(&end) {
+                break run.to_owned();
+            }
+        };
+        let inbox = client.new_inbox().unwrap();
+        let mut answers = client.subscribe(&inbox).unwrap();
+        let asked = format!("_SEQ.RX.{run}");
+        let began = Instant::now();
+        // 3 MB, and no request twice.
+        let all = |less: u64| {
+            (1..=MESSAGES)
+                .step_by(256)
+                .map(move |from| (from, from + 255 - less))
+        };
+        let requests = (0..3).flat_map(all);
+        for (from, to) in requests.clone() {
+            let ranges = format!("{from}-{to}");
+            let request = Publication::new(&asked, ranges).unwrap();
+            client.send(request.reply(&inbox).unwrap()).await.unwrap();
+        }
+        let (mut bytes, mut delayed) = (0_usize, 0);
+        for _ in requests {
+            loop {
+                let answer = timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
+                let block = answer.headers().unwrap();
+                let fields = block.iter().map(|field| field.unwrap());
+                let lines = fields.map(|(name, value)| name.len() + value.len() + 4);
+                bytes += lines.sum::<usize>() + answer.payload().len();
+                delayed += u64::from(block.first("Seq-Retry").is_some());
+                if answer.status().is_some() {
+                    break;
+                }
+            }
+        }
+        let bytes_max = 600_000.0 + 1_100_000.0 * began.elapsed().as_secs_f64();
+        assert!((bytes as f64) < bytes_max, "{bytes} on {}", binary.version);
+        assert!(delayed > 0, "{bytes} on {}", binary.version);
+        theirs.succeed();
         client.close().await;
     }
 }
