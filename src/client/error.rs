@@ -266,3 +266,13 @@ impl From<LinkError> for Error {
         Self::with_source(ErrorKind::Connect, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_call_succeeded_fits_into_a_register() {
+        assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
+    }
+}
