@@ -289,10 +289,7 @@ impl Account {
 
     fn take_back(&mut self, run: (String, u64), from: u64, to: u64) {
         assert!(from <= to);
-        if let Some(last) = self.last.get_mut(&run) {
-            *last = (*last).min(from - 1);
-        }
-        let decided = self.decided.entry(run).or_default();
+        let decided = self.decided.entry(run.clone()).or_default();
         let within: Vec<_> = decided
             .range(..=to)
             .map(|(from, to)| (*from, *to))
@@ -306,6 +303,12 @@ impl Account {
                 decided.insert(to + 1, last);
             }
         }
+        // What is owed may begin lower now than what was taken back.
+        let before = decided.range(..from).next_back();
+        let before = before.map_or(0, |(_, last)| *last);
+        self.last
+            .entry(run)
+            .and_modify(|last| *last = before.min(*last));
     }
 
     fn decide(&mut self, run: (String, u64), from: u64, to: u64) {

@@ -560,8 +560,10 @@ impl Oracle {
                 assert_eq!(undone, None, "I1: {run:?} has sent what is taken back");
                 account.outcomes.retain(|seq, _| !(from..=to).contains(seq));
                 account.suspected.retain(|seq| !(from..=to).contains(seq));
+                let before = account.outcomes.range(..from).next_back();
+                let before = before.map_or(0, |(seq, _)| *seq);
                 for last in account.last.values_mut() {
-                    *last = (*last).min(from - 1);
+                    *last = before.min(*last);
                 }
                 account.withdrawn.push((from, to));
             }
