@@ -513,8 +513,8 @@ impl<M: Weight> Receiver<M> {
 
     #[inline]
     fn take(&mut self, now: Duration, id: LineId, arrived: &Arrived, message: M) {
-        // Nearly always: the next number of a run at rest, of which nothing is to be kept but that.
-        if let Some((line, None)) = self.table.get_mut(id)
+        // Nearly always: the next number where none is missing, of which nothing is to be kept but that.
+        if let Some((line, _)) = self.table.get_mut(id)
             && let Some(origin) = line.take_next(now, self.marks, arrived)
         {
             return self.events.push_back(Event::Message { message, origin });

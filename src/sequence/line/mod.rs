@@ -335,7 +335,8 @@ impl<M: Weight> Line<M> {
         self.asking = None;
     }
 
-    /// Takes the next number of a run that is at rest: the short way through `handle_message`.
+    /// Takes the next number of a run that misses none: the short way through `handle_message`. No
+    /// timer depends on what it changes.
     #[inline]
     pub(super) fn take_next(
         &mut self,
@@ -345,10 +346,10 @@ impl<M: Weight> Line<M> {
     ) -> Option<Origin> {
         let is_next = arrived.seq == self.highest.wrapping_add(1) && !arrived.is_repaired;
         let is_plain = !self.coverage.is_part() && !self.is_superseded && self.end.is_none();
-        if !is_next || !is_plain || !self.is_at_rest() {
+        if !is_next || !is_plain || !self.gaps.is_empty() || self.join.is_some() {
             return None;
         }
-        (self.heard, self.is_silent) = (Nanos::new(now), false);
+        self.hear(now);
         (self.highest, self.marks) = (arrived.seq, marks);
         self.delivered = self.delivered.saturating_add(1);
         Some(Origin {
