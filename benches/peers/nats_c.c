@@ -147,7 +147,7 @@ static void on_message(natsConnection *client, natsSubscription *sub, natsMsg *m
 
 static void take(natsConnection *client, long messages) {
     char text[128];
-    int length = snprintf(text, sizeof text, "%ld %ld %ld %ld %ld %ld %ld", BURST, WINDOW, BYTES, HEADERS,
+    int length = snprintf(text, sizeof text, "%ld %ld %ld %ld 0 %ld %ld %ld", BURST, WINDOW, BYTES, HEADERS,
                           messages, SUBSCRIPTIONS, ACTIVE);
     __atomic_store_n(&TAKEN, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&AWAITED, messages, __ATOMIC_RELAXED);

@@ -26,8 +26,8 @@ const SEQ_FIRST: u64 = 1_000_000_000;
 const SEQ_DIGITS: usize = 10;
 
 impl Feed {
-    /// What the payload of `start` asks for; stamps go on behind those of `before`. `line` writes a message's verb, its subject and, from a
-    /// server, the sid.
+    /// What the payload of `start` asks for; stamps go on behind those of `before`. `line` writes a
+    /// message's verb, its subject and, from a server, the sid.
     pub(crate) fn new(
         before: &Self,
         start: &str,
