@@ -98,6 +98,7 @@ impl Driver {
                 core.session.poll_action(now, outbox)
             });
             self.report();
+            self.shared.note_settled();
             match action {
                 Some(Action::Dial { link, server }) => self.dial(link, server),
                 Some(Action::StartTls { link, server }) => self.start_tls(link, server),
@@ -452,5 +453,7 @@ fn parse(shared: &Shared, link: &mut Link, chatter: &mut u32) -> Result<bool, Li
     if let Some(number) = answered {
         core.answer_pings(now, number);
     }
+    drop(core);
+    shared.note_settled();
     Ok(wants_to_act)
 }

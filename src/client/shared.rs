@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -477,25 +477,19 @@ impl Shared {
 
     /// Takes the outcome of a request that has one answer, or has `cx` woken when there is one.
     pub(super) fn poll_answer(&self, key: u64, cx: &Context<'_>) -> Poll<Answer> {
-        let mut core = self.core();
-        let answer = ready!(core.requests.poll_take(key, cx));
-        self.note_settled(core);
-        Poll::Ready(answer)
+        self.core().requests.poll_take(key, cx)
     }
 
     /// Forgets a request; a late answer to it is dropped.
     pub(super) fn close_request(&self, key: u64) {
-        let mut core = self.core();
-        let closed = core.requests.close(key);
-        self.note_settled(core);
+        let closed = self.core().requests.close(key);
         drop(closed);
+        self.note_settled();
     }
 
-    /// Tells whoever drains when no request is pending any more.
-    fn note_settled(&self, core: MutexGuard<'_, Core>) {
-        let is_last = core.requests.len() == 0;
-        drop(core);
-        if is_last && self.is_draining.load(Ordering::Acquire) {
+    /// Tells whoever drains when no request waits any more.
+    pub(super) fn note_settled(&self) {
+        if self.is_draining.load(Ordering::Acquire) && self.core().requests.len() == 0 {
             self.answered.notify_waiters();
         }
     }

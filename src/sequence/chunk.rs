@@ -32,7 +32,7 @@ pub(super) struct Chunk {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     at: Nanos,
-    /// The number before it on its subject, 0 for none.
+    /// The number before it on its subject: 0 for the first, [`NO_NUMBER`] where none is told.
     prev: u64,
     /// Where its bytes end in the chunk; they begin where those of the message before end.
     end: u32,

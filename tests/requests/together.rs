@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use natseq::ConnectOptions;
-use natseq::client::Client;
+use natseq::client::{Client, Publication};
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
 };
@@ -148,4 +148,26 @@ async fn what_is_published_while_requests_wait_is_written_at_once() {
     for request in waiting {
         within(request).await.unwrap().unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn a_drain_goes_on_once_all_is_answered_though_nobody_has_looked() {
+    let (client, _) = connected(2).await;
+    let mut request = pin!(client.request("q", "x"));
+    let is_pending = poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx).is_pending())).await;
+    assert!(is_pending);
+    let draining = tokio::spawn({
+        let client = client.clone();
+        async move { client.drain().await }
+    });
+    // Everything here runs on one thread: by then the drain waits for the answer.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!draining.is_finished());
+    // The second of the two at which the server answers both.
+    let second = Publication::new("q", "x").and_then(|second| second.reply("nobody"));
+    client.send(second.unwrap()).await.unwrap();
+    within(draining).await.unwrap().unwrap();
+    assert_eq!(within(request).await.unwrap().payload(), b"x");
 }

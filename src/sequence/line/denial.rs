@@ -63,8 +63,12 @@ impl<M: Weight> Line<M> {
     pub(super) fn deny(&mut self, around: &mut Surroundings<'_, M>, lead: u64, known: u64) {
         let (first, last) = (lead.saturating_add(1), known.min(self.highest));
         let is_later = self.highest > last;
-        if first > last || is_later && self.coverage.is_part() {
+        if first > last || is_later && self.base > last {
             return;
+        }
+        if is_later && self.coverage.is_part() {
+            // What came since may be the source's: only an answer behind it tells.
+            return self.doubt_highest(around);
         }
         let from = first.max(self.base);
         if from <= last {
