@@ -95,6 +95,8 @@ pub(in crate::sequence) struct Question {
     pub(super) pause: Duration,
     /// When it was asked last: its number, and the highest number that was known of.
     asked: Option<(RequestNumber, u64)>,
+    /// Whether only an answer to it will do: what is said without being asked was doubted.
+    pub(super) is_doubt: bool,
 }
 
 impl Question {
@@ -104,6 +106,7 @@ impl Question {
             due,
             pause,
             asked: None,
+            is_doubt: false,
         }
     }
 }
@@ -202,10 +205,12 @@ impl<M: Weight> Line<M> {
         (number == question).then_some(known)
     }
 
-    /// Nothing is to be learned any more.
-    pub(super) fn forget_question(&mut self) {
+    /// Nothing is to be learned any more, unless something was doubted and `is_answered` is not.
+    pub(super) fn forget_question(&mut self, is_answered: bool) {
         if let Some(asking) = &mut self.asking {
-            asking.question = None;
+            asking
+                .question
+                .take_if(|question| is_answered || !question.is_doubt);
         }
     }
 

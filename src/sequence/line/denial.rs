@@ -47,7 +47,7 @@ impl<M: Weight> Line<M> {
     /// A message comes so far below the highest number that it is no copy that we know of.
     pub(super) fn doubt_highest(&mut self, around: &Surroundings<'_, M>) {
         if can_ask(around) {
-            self.question_by(around.now);
+            self.question_by(around.now).is_doubt = true;
         }
     }
 
@@ -207,6 +207,23 @@ mod tests {
         story.end_of("a.7", line, 2);
         assert_eq!(story.told(), "unsent3-9 ended2");
         assert_eq!((story.line().highest, story.line().undecided), (2, 0));
+    }
+
+    #[test]
+    fn what_is_doubted_stays_asked_though_something_else_is_said_meanwhile() {
+        let mut story = fooled(Delivery::Immediate);
+        story.beat(HeartbeatKind::End, 2);
+        let lost = question(&mut story).unwrap();
+        assert_eq!(story.request().as_deref(), Some("3-8"));
+        story
+            .answered(&[], 2, "")
+            .beat(HeartbeatKind::Beat, 9)
+            .wait(SECOND);
+        assert!(story.told().contains("unsent3-9"));
+        let line = question(&mut story).expect("asked again");
+        assert_ne!(line, lost);
+        story.end_of("a.7", line, 2);
+        assert!(story.told().ends_with("ended2"));
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl<M: Weight> Line<M> {
             return false;
         }
         if core::mem::take(&mut self.wants_proof) && !self.is_joining() {
-            self.forget_question();
+            self.forget_question(false);
         }
         true
     }

@@ -416,7 +416,7 @@ impl<M: Weight> Line<M> {
             let may_ask = can_ask(around);
             if may_ask {
                 // The source itself is asked.
-                self.question_by(around.now);
+                self.question_by(around.now).is_doubt = true;
             }
             return may_ask;
         }
@@ -440,7 +440,7 @@ impl<M: Weight> Line<M> {
         } else {
             self.confirm();
             if !self.is_joining() && !self.wants_proof {
-                self.forget_question();
+                self.forget_question(question.is_some());
             }
         }
         if let Some(known) = known {
