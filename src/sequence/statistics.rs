@@ -105,6 +105,8 @@ pub(super) struct Counts {
     pub(super) withdrawn: u64,
     /// Since when heartbeats name a smaller number than the highest, and which that is.
     pub(super) denied: Option<(u64, Duration)>,
+    /// An end that something came behind.
+    pub(super) doubted_end: Option<u64>,
     pub(super) first_loss: Option<Duration>,
     pub(super) last_loss: Option<Duration>,
     pub(super) lost_by_reason: [u64; LossReason::ALL.len()],

@@ -90,6 +90,9 @@ impl<M: Weight> Line<M> {
             self.bound_gaps(around);
         } else {
             self.highest = lead;
+            let counts = self.counts.as_ref();
+            let doubted_end = counts.and_then(|counts| counts.doubted_end);
+            self.end = self.end.or(doubted_end.filter(|end| *end == lead));
             if self.coverage.is_part() {
                 // What came until now is taken as seen.
                 self.seen = Some(Box::new(Seen::all_until(lead)));
@@ -97,6 +100,7 @@ impl<M: Weight> Line<M> {
             }
         }
         self.release(around);
+        self.tell_end(around);
     }
 
     /// Takes back whatever was told of these numbers.
@@ -207,6 +211,19 @@ mod tests {
         story.end_of("a.7", line, 2);
         assert_eq!(story.told(), "unsent3-9 ended2");
         assert_eq!((story.line().highest, story.line().undecided), (2, 0));
+    }
+
+    #[test]
+    fn an_end_that_something_made_up_came_behind_holds_again_once_that_is_denied() {
+        let mut story = Story::new(Delivery::Immediate);
+        story.hello().data(&[1, 2]).beat(HeartbeatKind::End, 2);
+        assert_eq!(story.told(), "epoch7 1 2 ended2");
+        story.data(&[9]);
+        assert_eq!(story.told(), "gap3-8 9");
+        assert_eq!(story.request().as_deref(), Some("3-8"));
+        story.answered(&[], 2, "");
+        assert_eq!(story.told(), "unsent3-9 ended2");
+        assert!(story.line().is_ended);
     }
 
     #[test]

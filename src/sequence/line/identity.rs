@@ -54,12 +54,12 @@ impl<M: Weight> Line<M> {
         self.is_superseded && self.end.is_none() && is_news
     }
 
-    /// Something came after the end that was announced: not by the source.
+    /// Something came after the end that was announced: one of the two is not by the source.
     #[inline]
-    pub(super) const fn go_on(&mut self) {
-        if self.end.is_some() {
-            self.end = None;
+    pub(super) fn go_on(&mut self) {
+        if let Some(end) = self.end.take() {
             self.is_end_told = false;
+            self.counts_mut().doubted_end = Some(end);
         }
     }
 
