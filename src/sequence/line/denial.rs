@@ -92,7 +92,8 @@ impl<M: Weight> Line<M> {
             self.highest = lead;
             let counts = self.counts.as_ref();
             let doubted_end = counts.and_then(|counts| counts.doubted_end);
-            self.end = self.end.or(doubted_end.filter(|end| *end == lead));
+            let doubted_end = doubted_end.filter(|end| *end == lead);
+            self.end = self.end.or(doubted_end);
             if self.coverage.is_part() {
                 // What came until now is taken as seen.
                 self.seen = Some(Box::new(Seen::all_until(lead)));
